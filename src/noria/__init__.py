@@ -1,0 +1,1 @@
+"""Noria: a node whose execution layer speaks Ethereum."""

@@ -1,0 +1,1 @@
+"""Execution: the chain specification, system contracts, accounts and the mempool around the EVM engine."""
