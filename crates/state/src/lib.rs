@@ -24,6 +24,7 @@ mod block;
 mod commit;
 mod data_file;
 mod directory;
+mod encode;
 mod errors;
 mod items;
 mod iterate;

@@ -1,7 +1,7 @@
 //! Reading one entry.
 
 use crate::errors::StateError;
-use crate::node::{NodeId, NodeSource, Root};
+use crate::node::{NodeId, NodeSource, Root, Step, step};
 
 /// What a trie holds under a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,9 +14,19 @@ pub struct Leaf<'a> {
 
 /// The entry of `key` in the trie at `root`.
 pub fn get<'a, S: NodeSource + ?Sized>(
-    _source: &'a S,
-    _root: Root,
-    _key: &[u8],
+    source: &'a S,
+    root: Root,
+    key: &[u8],
 ) -> Result<Option<Leaf<'a>>, StateError> {
-    todo!()
+    let (mut id, mut depth) = (root.id, 0);
+    if id == 0 {
+        return Ok(None);
+    }
+    loop {
+        match step(id, source.node(id)?, key, depth)? {
+            Step::Child { id: child, nibbles } => (id, depth) = (child, depth + nibbles),
+            Step::Found { value, aux } => return Ok(Some(Leaf { value, aux })),
+            Step::Absent => return Ok(None),
+        }
+    }
 }
