@@ -184,7 +184,7 @@ class Keystore:
                 private_key = decrypt_key_file(_read(account.path), password, name=str(account.path))
                 if private_key_address(private_key) != address:
                     raise CorruptKeyFile(
-                        f"{account.path} holds the key of another account than its name says"
+                        f"{account.path} holds another account's key than its name says"
                     )
                 return private_key
         raise UnknownAccount(
@@ -312,7 +312,7 @@ def _check_key_file(data: bytes, name: str) -> None:
         file = msgspec.json.decode(data, type=_KeyFile)
         if file.address:
             parse_address("0x" + file.address.removeprefix("0x"), check_capitals=False)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptKeyFile(f"{name} is not a version 3 key file: {_one_line(error)}") from error
     if file.version != 3:
         raise CorruptKeyFile(f"{name} is of version {file.version}: only version 3 is read")
