@@ -25,19 +25,13 @@ pub enum BlsError {
     #[error("a BLS seed has at least {LEAST_SEED_BYTES} bytes, not {0}")]
     Seed(usize),
     /// Not 32 bytes, zero, or not below the group's order.
-    #[error(
-        "a BLS secret key is {SECRET_KEY_BYTES} bytes of a number from 1 to the group order minus 1"
-    )]
+    #[error("a BLS secret key is {SECRET_KEY_BYTES} bytes of a number from 1 to the group order minus 1")]
     SecretKey,
     /// Not the compressed form of a point of G1's subgroup, or the point at infinity.
-    #[error(
-        "a BLS public key is {PUBLIC_KEY_BYTES} bytes of a compressed point of the G1 subgroup, not infinity"
-    )]
+    #[error("a BLS public key is {PUBLIC_KEY_BYTES} bytes of a compressed point of the G1 subgroup, not infinity")]
     PublicKey,
     /// Not the compressed form of a point of G2's subgroup, or the point at infinity.
-    #[error(
-        "a BLS signature is {SIGNATURE_BYTES} bytes of a compressed point of the G2 subgroup, not infinity"
-    )]
+    #[error("a BLS signature is {SIGNATURE_BYTES} bytes of a compressed point of the G2 subgroup, not infinity")]
     Signature,
     /// Key and signature are well-formed, but the key did not sign this message.
     #[error("the signature is not this key's for this message")]
@@ -54,9 +48,7 @@ impl SecretKey {
     /// # Errors
     /// [`BlsError::Seed`] where the seed is too short.
     pub fn from_seed(seed: &[u8]) -> Result<Self, BlsError> {
-        min_pk::SecretKey::key_gen(seed, &[])
-            .map(Self)
-            .map_err(|_| BlsError::Seed(seed.len()))
+        min_pk::SecretKey::key_gen(seed, &[]).map(Self).map_err(|_| BlsError::Seed(seed.len()))
     }
 
     /// The key with these 32 bytes, most significant first.
@@ -64,9 +56,7 @@ impl SecretKey {
     /// # Errors
     /// [`BlsError::SecretKey`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BlsError> {
-        min_pk::SecretKey::from_bytes(bytes)
-            .map(Self)
-            .map_err(|_| BlsError::SecretKey)
+        min_pk::SecretKey::from_bytes(bytes).map(Self).map_err(|_| BlsError::SecretKey)
     }
 
     /// The key as 32 bytes, most significant first. The caller takes over the duty to keep them secret.
@@ -123,14 +113,10 @@ mod tests {
     use super::*;
     use alloy_primitives::{U256, hex, uint};
 
-    const ORDER: U256 =
-        uint!(0x73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001_U256);
+    const ORDER: U256 = uint!(0x73eda753299d7d483339d80809a1d80553bda402fffe5bfeffffffff00000001_U256);
 
     fn key() -> SecretKey {
-        SecretKey::from_bytes(&hex!(
-            "263dbd792f5b1be47ed85f8938c0f29586af0d3ac7b977f21c278fe1462040e3"
-        ))
-        .unwrap()
+        SecretKey::from_bytes(&hex!("263dbd792f5b1be47ed85f8938c0f29586af0d3ac7b977f21c278fe1462040e3")).unwrap()
     }
 
     /// The compressed point at infinity of either group.
@@ -157,24 +143,16 @@ mod tests {
             ),
         ];
         for (seed, master) in cases {
-            assert_eq!(
-                SecretKey::from_seed(&seed).unwrap().to_bytes(),
-                master.to_be_bytes::<32>()
-            );
+            assert_eq!(SecretKey::from_seed(&seed).unwrap().to_bytes(), master.to_be_bytes::<32>());
         }
-        assert_eq!(
-            SecretKey::from_seed(&[7; 31]).err(),
-            Some(BlsError::Seed(31))
-        );
+        assert_eq!(SecretKey::from_seed(&[7; 31]).err(), Some(BlsError::Seed(31)));
     }
 
     #[test]
     fn signatures_are_those_of_the_consensus_test_vectors() {
         assert_eq!(
             key().public_key(),
-            hex!(
-                "a491d1b0ecd9bb917989f0e74f0dea0422eac4a873e5e2644f368dffb9a6e20fd6e10c1b77654d067c0618f6e5a7f79a"
-            )
+            hex!("a491d1b0ecd9bb917989f0e74f0dea0422eac4a873e5e2644f368dffb9a6e20fd6e10c1b77654d067c0618f6e5a7f79a")
         );
         assert_eq!(
             key().sign(&[0x56; 32]),
@@ -190,15 +168,9 @@ mod tests {
         for message in [&b""[..], b"message", &[0xab; 1000]] {
             let signature = key().sign(message);
             assert_eq!(verify(&key().public_key(), message, &signature), Ok(()));
-            assert_eq!(
-                verify(&key().public_key(), b"another", &signature),
-                Err(BlsError::Mismatch)
-            );
+            assert_eq!(verify(&key().public_key(), b"another", &signature), Err(BlsError::Mismatch));
             let stranger = SecretKey::from_seed(&[1; 32]).unwrap();
-            assert_eq!(
-                verify(&stranger.public_key(), message, &signature),
-                Err(BlsError::Mismatch)
-            );
+            assert_eq!(verify(&stranger.public_key(), message, &signature), Err(BlsError::Mismatch));
         }
     }
 
@@ -206,11 +178,7 @@ mod tests {
     fn secret_keys_outside_the_group_are_refused() {
         let order = ORDER.to_be_bytes::<32>();
         for bad in [&[0; 32][..], &order, &[0xff; 32], &[1; 31], &[1; 33], &[]] {
-            assert_eq!(
-                SecretKey::from_bytes(bad).err(),
-                Some(BlsError::SecretKey),
-                "{bad:?}"
-            );
+            assert_eq!(SecretKey::from_bytes(bad).err(), Some(BlsError::SecretKey), "{bad:?}");
         }
         assert!(SecretKey::from_bytes(&(ORDER - U256::from(1)).to_be_bytes::<32>()).is_ok());
     }
@@ -235,12 +203,7 @@ mod tests {
             flipped(&public_key, 0, 0x40),
         ];
         for bad in bad_keys {
-            assert_eq!(
-                verify(&bad, message, &signature),
-                Err(BlsError::PublicKey),
-                "{}",
-                hex::encode(&bad)
-            );
+            assert_eq!(verify(&bad, message, &signature), Err(BlsError::PublicKey), "{}", hex::encode(&bad));
         }
         let bad_signatures = [
             vec![],
@@ -252,17 +215,9 @@ mod tests {
             flipped(&signature, 0, 0x40),
         ];
         for bad in bad_signatures {
-            assert_eq!(
-                verify(&public_key, message, &bad),
-                Err(BlsError::Signature),
-                "{}",
-                hex::encode(&bad)
-            );
+            assert_eq!(verify(&public_key, message, &bad), Err(BlsError::Signature), "{}", hex::encode(&bad));
         }
-        assert_eq!(
-            verify(&infinity(48), message, &infinity(96)),
-            Err(BlsError::PublicKey)
-        );
+        assert_eq!(verify(&infinity(48), message, &infinity(96)), Err(BlsError::PublicKey));
     }
 
     #[test]
@@ -288,14 +243,8 @@ mod tests {
             .find(|bytes| min_pk::Signature::uncompress(bytes).is_ok())
             .unwrap();
         let signature = key().sign(b"message");
-        assert_eq!(
-            verify(&on_g1, b"message", &signature),
-            Err(BlsError::PublicKey)
-        );
-        assert_eq!(
-            verify(&key().public_key(), b"message", &on_g2),
-            Err(BlsError::Signature)
-        );
+        assert_eq!(verify(&on_g1, b"message", &signature), Err(BlsError::PublicKey));
+        assert_eq!(verify(&key().public_key(), b"message", &on_g2), Err(BlsError::Signature));
     }
 
     #[test]

@@ -31,9 +31,7 @@ pub enum EcdsaError {
     #[error("the last byte of a signature is its y parity, 0 or 1, not {0}")]
     Parity(u8),
     /// `s` is above half the group's order.
-    #[error(
-        "s is above half the group order; replace it by the order minus s and flip the y parity"
-    )]
+    #[error("s is above half the group order; replace it by the order minus s and flip the y parity")]
     HighS,
     /// No public key gives this signature for this digest.
     #[error("no public key has this signature for this digest")]
@@ -50,9 +48,7 @@ impl PrivateKey {
     /// # Errors
     /// [`EcdsaError::PrivateKey`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, EcdsaError> {
-        SecretKey::from_slice(bytes)
-            .map(Self)
-            .map_err(|_| EcdsaError::PrivateKey)
+        SecretKey::from_slice(bytes).map(Self).map_err(|_| EcdsaError::PrivateKey)
     }
 
     /// Address of the account that this key controls.
@@ -83,10 +79,7 @@ impl Drop for PrivateKey {
 
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_tuple("PrivateKey")
-            .field(&self.address())
-            .finish()
+        formatter.debug_tuple("PrivateKey").field(&self.address()).finish()
     }
 }
 
@@ -95,16 +88,14 @@ impl fmt::Debug for PrivateKey {
 /// # Errors
 /// [`EcdsaError`] where the signature is malformed, malleable (high `s`) or belongs to no key.
 pub fn recover_address(digest: &B256, signature: &[u8]) -> Result<Address, EcdsaError> {
-    let signature: &[u8; SIGNATURE_BYTES] = signature
-        .try_into()
-        .map_err(|_| EcdsaError::Length(signature.len()))?;
+    let signature: &[u8; SIGNATURE_BYTES] = signature.try_into().map_err(|_| EcdsaError::Length(signature.len()))?;
     let parity = match signature[64] {
         0 => RecoveryId::Zero,
         1 => RecoveryId::One,
         other => return Err(EcdsaError::Parity(other)),
     };
-    let recoverable = RecoverableSignature::from_compact(&signature[..64], parity)
-        .map_err(|_| EcdsaError::Unrecoverable)?;
+    let recoverable =
+        RecoverableSignature::from_compact(&signature[..64], parity).map_err(|_| EcdsaError::Unrecoverable)?;
     let standard = recoverable.to_standard();
     let mut normal = standard;
     normal.normalize_s();
@@ -119,9 +110,7 @@ pub fn recover_address(digest: &B256, signature: &[u8]) -> Result<Address, Ecdsa
 
 /// [`recover_address`] of many (digest, signature) pairs on all cores; results stand in the order of the input.
 #[must_use]
-pub fn recover_addresses<S: AsRef<[u8]> + Sync>(
-    signed: &[(B256, S)],
-) -> Vec<Result<Address, EcdsaError>> {
+pub fn recover_addresses<S: AsRef<[u8]> + Sync>(signed: &[(B256, S)]) -> Vec<Result<Address, EcdsaError>> {
     signed
         .par_iter()
         .with_min_len(LEAST_PARALLEL)
@@ -139,28 +128,18 @@ mod tests {
     use super::*;
     use alloy_primitives::{U256, address, b256, hex, uint};
 
-    const ORDER: U256 =
-        uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
+    const ORDER: U256 = uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
 
     /// The first account of the mnemonic "test test … junk" that development chains share.
     fn key() -> PrivateKey {
-        PrivateKey::from_bytes(&hex!(
-            "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
-        ))
-        .unwrap()
+        PrivateKey::from_bytes(&hex!("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")).unwrap()
     }
 
     #[test]
     fn known_keys_have_their_known_addresses() {
-        assert_eq!(
-            key().address(),
-            address!("f39fd6e51aad88f6f4ce6ab8827279cfffb92266")
-        );
+        assert_eq!(key().address(), address!("f39fd6e51aad88f6f4ce6ab8827279cfffb92266"));
         let one = PrivateKey::from_bytes(&U256::from(1).to_be_bytes::<32>()).unwrap();
-        assert_eq!(
-            one.address(),
-            address!("7e5f4552091a69125d5dfcb7b8c2659029395bdf")
-        );
+        assert_eq!(one.address(), address!("7e5f4552091a69125d5dfcb7b8c2659029395bdf"));
     }
 
     #[test]
@@ -180,11 +159,7 @@ mod tests {
     fn private_keys_outside_the_group_are_refused() {
         let order = ORDER.to_be_bytes::<32>();
         for bad in [&[0; 32][..], &order, &[0xff; 32], &[1; 31], &[1; 33], &[]] {
-            assert_eq!(
-                PrivateKey::from_bytes(bad).err(),
-                Some(EcdsaError::PrivateKey),
-                "{bad:?}"
-            );
+            assert_eq!(PrivateKey::from_bytes(bad).err(), Some(EcdsaError::PrivateKey), "{bad:?}");
         }
         assert!(PrivateKey::from_bytes(&(ORDER - U256::from(1)).to_be_bytes::<32>()).is_ok());
     }
@@ -192,10 +167,7 @@ mod tests {
     #[test]
     fn debug_hides_the_secret() {
         let shown = format!("{:?}", key()).to_lowercase();
-        assert!(
-            shown.contains("f39fd6e51aad88f6f4ce6ab8827279cfffb92266"),
-            "{shown}"
-        );
+        assert!(shown.contains("f39fd6e51aad88f6f4ce6ab8827279cfffb92266"), "{shown}");
         assert!(!shown.contains("ac0974be"), "{shown}");
     }
 
@@ -203,35 +175,15 @@ mod tests {
     fn malformed_signatures_are_named() {
         let digest = keccak256(b"digest");
         let good = key().sign(&digest);
-        assert_eq!(
-            recover_address(&digest, &good[..64]),
-            Err(EcdsaError::Length(64))
-        );
+        assert_eq!(recover_address(&digest, &good[..64]), Err(EcdsaError::Length(64)));
         let parity = |value| [&good[..64], &[value]].concat();
-        assert_eq!(
-            recover_address(&digest, &parity(2)),
-            Err(EcdsaError::Parity(2))
-        );
-        assert_eq!(
-            recover_address(&digest, &parity(27)),
-            Err(EcdsaError::Parity(27))
-        );
-        assert_eq!(
-            recover_address(&digest, &[0; 65]),
-            Err(EcdsaError::Unrecoverable)
-        );
-        assert_eq!(
-            recover_address(&digest, &[&[0xff; 64][..], &[0]].concat()),
-            Err(EcdsaError::Unrecoverable)
-        );
+        assert_eq!(recover_address(&digest, &parity(2)), Err(EcdsaError::Parity(2)));
+        assert_eq!(recover_address(&digest, &parity(27)), Err(EcdsaError::Parity(27)));
+        assert_eq!(recover_address(&digest, &[0; 65]), Err(EcdsaError::Unrecoverable));
+        assert_eq!(recover_address(&digest, &[&[0xff; 64][..], &[0]].concat()), Err(EcdsaError::Unrecoverable));
 
         let s = U256::from_be_slice(&good[32..64]);
-        let mirrored = [
-            &good[..32],
-            &(ORDER - s).to_be_bytes::<32>(),
-            &[good[64] ^ 1],
-        ]
-        .concat();
+        let mirrored = [&good[..32], &(ORDER - s).to_be_bytes::<32>(), &[good[64] ^ 1]].concat();
         assert_eq!(recover_address(&digest, &mirrored), Err(EcdsaError::HighS));
     }
 
@@ -240,10 +192,7 @@ mod tests {
         let signed: Vec<(B256, Vec<u8>)> = (1..=40_u8)
             .map(|number| {
                 let digest = keccak256(&[number]);
-                let mut signature = PrivateKey::from_bytes(&[number; 32])
-                    .unwrap()
-                    .sign(&digest)
-                    .to_vec();
+                let mut signature = PrivateKey::from_bytes(&[number; 32]).unwrap().sign(&digest).to_vec();
                 if number % 10 == 0 {
                     signature[64] = 9;
                 }

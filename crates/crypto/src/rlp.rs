@@ -30,9 +30,7 @@ pub enum RlpError {
         offset: usize,
     },
     /// A byte below 0x80 has a length prefix, though it stands for itself.
-    #[error(
-        "the item at byte {offset} is one byte below 0x80 and must be encoded as that byte alone"
-    )]
+    #[error("the item at byte {offset} is one byte below 0x80 and must be encoded as that byte alone")]
     SingleByte {
         /// Where the item begins.
         offset: usize,
@@ -151,11 +149,7 @@ fn write(item: &Item<'_>, payloads: &mut impl Iterator<Item = usize>, output: &m
         Item::Bytes(bytes) => alloy_rlp::Encodable::encode(&**bytes, output),
         Item::List(items) => {
             let payload_length = payloads.next().expect("every list has been measured");
-            Header {
-                list: true,
-                payload_length,
-            }
-            .encode(output);
+            Header { list: true, payload_length }.encode(output);
             for item in items {
                 write(item, payloads, output);
             }
@@ -192,10 +186,7 @@ mod tests {
                 Item::List(vec![
                     Item::List(vec![]),
                     Item::List(vec![Item::List(vec![])]),
-                    Item::List(vec![
-                        Item::List(vec![]),
-                        Item::List(vec![Item::List(vec![])]),
-                    ]),
+                    Item::List(vec![Item::List(vec![]), Item::List(vec![Item::List(vec![])])]),
                 ]),
                 "c7c0c1c0c3c0c1c0".into(),
             ),
@@ -215,13 +206,7 @@ mod tests {
             ("83646f", RlpError::TooShort { offset: 0 }),
             ("b8", RlpError::TooShort { offset: 0 }),
             ("b838", RlpError::TooShort { offset: 0 }),
-            (
-                "c3c28080c0",
-                RlpError::Trailing {
-                    offset: 4,
-                    count: 1,
-                },
-            ),
+            ("c3c28080c0", RlpError::Trailing { offset: 4, count: 1 }),
             ("c3c38080", RlpError::TooShort { offset: 1 }),
             ("c283646f67", RlpError::TooShort { offset: 1 }),
             ("ffffffffffffffffff00", RlpError::TooShort { offset: 0 }),
@@ -232,27 +217,11 @@ mod tests {
             ("b801ff", RlpError::LongLength { offset: 0 }),
             ("b90040", RlpError::LongLength { offset: 0 }),
             ("f803112233", RlpError::LongLength { offset: 0 }),
-            (
-                "c180c1",
-                RlpError::Trailing {
-                    offset: 2,
-                    count: 1,
-                },
-            ),
-            (
-                "0000",
-                RlpError::Trailing {
-                    offset: 1,
-                    count: 1,
-                },
-            ),
+            ("c180c1", RlpError::Trailing { offset: 2, count: 1 }),
+            ("0000", RlpError::Trailing { offset: 1, count: 1 }),
         ];
         for (encoded, expected) in cases {
-            assert_eq!(
-                decode(&hex::decode(encoded).unwrap()),
-                Err(expected),
-                "{encoded}"
-            );
+            assert_eq!(decode(&hex::decode(encoded).unwrap()), Err(expected), "{encoded}");
         }
     }
 
@@ -263,11 +232,7 @@ mod tests {
         assert_eq!(encode(&nested(MAX_DEPTH + 1)), Err(RlpError::TooDeep));
 
         let mut deeper = Vec::new();
-        Header {
-            list: true,
-            payload_length: deepest.len(),
-        }
-        .encode(&mut deeper);
+        Header { list: true, payload_length: deepest.len() }.encode(&mut deeper);
         deeper.extend_from_slice(&deepest);
         assert_eq!(decode(&deeper), Err(RlpError::TooDeep));
     }
@@ -280,39 +245,22 @@ mod tests {
         let mut headers = Vec::new();
         while headers.len() < 1_000_000 {
             let mut header = Vec::new();
-            Header {
-                list: true,
-                payload_length: size,
-            }
-            .encode(&mut header);
+            Header { list: true, payload_length: size }.encode(&mut header);
             size += header.len();
             headers.push(header);
         }
-        headers
-            .iter()
-            .rev()
-            .for_each(|header| input.extend_from_slice(header));
+        headers.iter().rev().for_each(|header| input.extend_from_slice(header));
         assert_eq!(decode(&input), Err(RlpError::TooDeep));
     }
 
     fn any_item() -> impl Strategy<Value = Item<'static>> {
-        let leaf = proptest::collection::vec(any::<u8>(), 0..80)
-            .prop_map(|data| Item::Bytes(Cow::Owned(data)));
-        leaf.prop_recursive(6, 128, 12, |inner| {
-            proptest::collection::vec(inner, 0..12).prop_map(Item::List)
-        })
+        let leaf = proptest::collection::vec(any::<u8>(), 0..80).prop_map(|data| Item::Bytes(Cow::Owned(data)));
+        leaf.prop_recursive(6, 128, 12, |inner| proptest::collection::vec(inner, 0..12).prop_map(Item::List))
     }
 
     /// Bytes that look like RLP more often than uniform ones: prefixes are frequent and lengths small.
     fn rlp_like() -> impl Strategy<Value = Vec<u8>> {
-        let byte = prop_oneof![
-            any::<u8>(),
-            0x80_u8..0x84,
-            0xb8_u8..0xba,
-            0xc0_u8..0xc6,
-            0xf8_u8..0xfa,
-            0_u8..4
-        ];
+        let byte = prop_oneof![any::<u8>(), 0x80_u8..0x84, 0xb8_u8..0xba, 0xc0_u8..0xc6, 0xf8_u8..0xfa, 0_u8..4];
         proptest::collection::vec(byte, 0..64)
     }
 

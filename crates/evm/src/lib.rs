@@ -1,0 +1,14 @@
+//! The execution engine: revm over our own state, payload blocks, read-only calls and traces.
+
+pub mod block;
+pub mod call;
+pub mod engine;
+pub mod errors;
+pub mod json;
+pub mod machine;
+pub mod overlay;
+pub mod precompiles;
+pub mod spec;
+pub mod statetest;
+pub mod trace;
+pub mod transaction;

@@ -1,0 +1,159 @@
+//! Putting the EVM together: rules, block environment, precompiles, and one transaction at a time.
+
+use alloy_consensus::Header;
+use alloy_primitives::{B256, U256};
+use revm::bytecode::Bytecode;
+use revm::context::result::{EVMError, ExecutionResult};
+use revm::context::{BlockEnv, CfgEnv, Context, Evm, Journal, TxEnv};
+use revm::context_interface::block::BlobExcessGasAndPrice;
+use revm::handler::instructions::EthInstructions;
+use revm::handler::{EthFrame, SystemCallEvm};
+use revm::interpreter::interpreter::EthInterpreter;
+use revm::primitives::hardfork::SpecId;
+use revm::{Database, DatabaseCommit, ExecuteCommitEvm, MainBuilder, MainContext};
+
+use crate::errors::{BlockError, ReadError, TransactionError};
+use crate::precompiles::Precompiles;
+
+/// The context of an EVM over a database.
+pub type MachineContext<D> = Context<BlockEnv, TxEnv, CfgEnv, D, Journal<D>, ()>;
+/// An EVM over a database, watched by an inspector.
+pub type Machine<D, I = ()> = Evm<
+    MachineContext<D>,
+    I,
+    EthInstructions<EthInterpreter, MachineContext<D>>,
+    Precompiles,
+    EthFrame<EthInterpreter>,
+>;
+
+/// Rules of one block.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Hardfork.
+    pub spec: SpecId,
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Whether this chain's own precompiles exist.
+    pub noria_precompiles: bool,
+}
+
+impl Rules {
+    /// The EVM configuration under these rules.
+    pub fn config(&self) -> CfgEnv {
+        CfgEnv::new_with_spec(self.spec).with_chain_id(self.chain_id)
+    }
+}
+
+/// The block environment that a header describes.
+pub fn block_env(header: &Header, config: &CfgEnv) -> BlockEnv {
+    BlockEnv {
+        number: U256::from(header.number),
+        beneficiary: header.beneficiary,
+        timestamp: U256::from(header.timestamp),
+        gas_limit: header.gas_limit,
+        basefee: header.base_fee_per_gas.unwrap_or_default(),
+        difficulty: header.difficulty,
+        prevrandao: Some(header.mix_hash),
+        blob_excess_gas_and_price: Some(BlobExcessGasAndPrice::new(
+            header.excess_blob_gas.unwrap_or_default(),
+            config.blob_base_fee_update_fraction(),
+        )),
+        ..BlockEnv::default()
+    }
+}
+
+/// An EVM over this database and block.
+pub fn machine<D: Database>(database: D, config: CfgEnv, block: BlockEnv, noria_precompiles: bool) -> Machine<D> {
+    watched_machine(database, config, block, noria_precompiles, ())
+}
+
+/// An EVM that reports to an inspector.
+pub fn watched_machine<D: Database, I>(
+    database: D,
+    config: CfgEnv,
+    block: BlockEnv,
+    noria_precompiles: bool,
+    inspector: I,
+) -> Machine<D, I> {
+    let precompiles = Precompiles::new(config.spec, noria_precompiles);
+    Context::mainnet()
+        .with_db(database)
+        .with_cfg(config)
+        .with_block(block)
+        .build_mainnet_with_inspector(inspector)
+        .with_precompiles(precompiles)
+}
+
+/// Why one transaction did not run.
+#[derive(Debug)]
+pub enum RunError {
+    /// It is invalid here and now.
+    Transaction(TransactionError),
+    /// The state could not be read.
+    Read(ReadError),
+}
+
+impl From<EVMError<ReadError>> for RunError {
+    fn from(error: EVMError<ReadError>) -> Self {
+        match error {
+            EVMError::Transaction(invalid) => Self::Transaction(invalid.into()),
+            EVMError::Database(read) => Self::Read(read),
+            EVMError::Header(header) => Self::Transaction(TransactionError::new("other", header.to_string())),
+            EVMError::Custom(what) => Self::Transaction(TransactionError::new("other", what)),
+            EVMError::CustomAny(what) => Self::Transaction(TransactionError::new("other", what.to_string())),
+        }
+    }
+}
+
+impl From<RunError> for BlockError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Transaction(invalid) => Self::invalid("transaction", invalid.message),
+            RunError::Read(read) => Self::from(read),
+        }
+    }
+}
+
+impl From<ReadError> for BlockError {
+    fn from(error: ReadError) -> Self {
+        Self::Store(error.0)
+    }
+}
+
+/// Run a transaction and keep its effects.
+pub fn run_transaction<D>(machine: &mut Machine<D>, tx: TxEnv) -> Result<ExecutionResult, RunError>
+where
+    D: Database<Error = ReadError> + DatabaseCommit,
+{
+    Ok(machine.transact_commit(tx)?)
+}
+
+/// Run a system call and keep its effects; a contract without code is skipped, as EIP-4788 and EIP-2935 say.
+pub fn run_system_call<D>(
+    machine: &mut Machine<D>,
+    contract: alloy_primitives::Address,
+    data: alloy_primitives::Bytes,
+) -> Result<(), BlockError>
+where
+    D: Database<Error = ReadError> + DatabaseCommit,
+{
+    let code_hash = machine.ctx.journaled_state.database.basic(contract)?.map(|info| info.code_hash);
+    if code_hash.is_none_or(|hash| hash == Bytecode::default().hash_slow() || hash == B256::ZERO) {
+        return Ok(());
+    }
+    let mut outcome = machine.system_call(contract, data).map_err(RunError::from)?;
+    if !outcome.result.is_success() {
+        return Err(BlockError::invalid(
+            "system-call",
+            format!("the system call to {contract} failed: {}", outcome.result),
+        ));
+    }
+    // The caller is no account and the call pays nothing.
+    outcome.state.retain(|address, _| *address == contract || !is_caller(address));
+    machine.ctx.journaled_state.database.commit(outcome.state);
+    Ok(())
+}
+
+fn is_caller(address: &alloy_primitives::Address) -> bool {
+    *address == revm::handler::SYSTEM_ADDRESS
+}

@@ -1,0 +1,82 @@
+//! Python exceptions of the engines.
+
+use noria_evm::errors::{BlockError, RequestError, TransactionError};
+use noria_state::StoreError as Store;
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::{PyErr, create_exception};
+
+create_exception!(_core, NoriaError, PyException, "Base of every error that an engine raises.");
+create_exception!(_core, InvalidEncoding, NoriaError, "Bytes that are not strict, canonical RLP.");
+create_exception!(_core, InvalidKey, NoriaError, "A key or signature that is not valid on its curve.");
+create_exception!(_core, InvalidTransaction, NoriaError, "A transaction that cannot be accepted: (kind, message).");
+create_exception!(_core, InvalidBlock, NoriaError, "A block that breaks a rule: (kind, message).");
+create_exception!(_core, UnknownBlock, NoriaError, "A block that the store does not hold.");
+create_exception!(_core, InvalidRequest, NoriaError, "A request or specification that cannot be understood.");
+create_exception!(_core, StoreError, NoriaError, "The store cannot be opened, read or written.");
+create_exception!(_core, StoreLocked, StoreError, "Another process holds this data directory.");
+create_exception!(_core, StoreForeign, StoreError, "The directory holds something else.");
+create_exception!(_core, StoreSchema, StoreError, "The store was written by an incompatible version.");
+create_exception!(_core, StoreTruncated, StoreError, "The data file is shorter than its page table says.");
+create_exception!(_core, StoreFull, StoreError, "The disk or the maximum size is exhausted.");
+
+/// Add every exception to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    module.add("NoriaError", py.get_type::<NoriaError>())?;
+    module.add("InvalidEncoding", py.get_type::<InvalidEncoding>())?;
+    module.add("InvalidKey", py.get_type::<InvalidKey>())?;
+    module.add("InvalidTransaction", py.get_type::<InvalidTransaction>())?;
+    module.add("InvalidBlock", py.get_type::<InvalidBlock>())?;
+    module.add("UnknownBlock", py.get_type::<UnknownBlock>())?;
+    module.add("InvalidRequest", py.get_type::<InvalidRequest>())?;
+    module.add("StoreError", py.get_type::<StoreError>())?;
+    module.add("StoreLocked", py.get_type::<StoreLocked>())?;
+    module.add("StoreForeign", py.get_type::<StoreForeign>())?;
+    module.add("StoreSchema", py.get_type::<StoreSchema>())?;
+    module.add("StoreTruncated", py.get_type::<StoreTruncated>())?;
+    module.add("StoreFull", py.get_type::<StoreFull>())
+}
+
+/// A store's error as its exception.
+pub fn store(error: Store) -> PyErr {
+    let message = error.to_string();
+    match error {
+        Store::Locked(_) => StoreLocked::new_err(message),
+        Store::Foreign { .. } => StoreForeign::new_err(message),
+        Store::Schema { .. } => StoreSchema::new_err(message),
+        Store::Truncated { .. } => StoreTruncated::new_err(message),
+        Store::Full(_) => StoreFull::new_err(message),
+        Store::UnknownParent { .. } | Store::UnknownBlock(_) => UnknownBlock::new_err(message),
+        _ => StoreError::new_err(message),
+    }
+}
+
+/// A refused transaction as its exception.
+pub fn transaction(error: TransactionError) -> PyErr {
+    InvalidTransaction::new_err((error.kind, error.message))
+}
+
+/// A refused block as its exception.
+pub fn block(error: BlockError) -> PyErr {
+    match error {
+        BlockError::Invalid { kind, message } => InvalidBlock::new_err((kind, message)),
+        BlockError::UnknownParent(_) => UnknownBlock::new_err(error.to_string()),
+        BlockError::Store(error) => store(error),
+    }
+}
+
+/// A refused request as its exception.
+pub fn request(error: RequestError) -> PyErr {
+    match error {
+        RequestError::Invalid(message) => InvalidRequest::new_err(message),
+        RequestError::UnknownBlock(_) => UnknownBlock::new_err(error.to_string()),
+        RequestError::Transaction(error) => transaction(error),
+        RequestError::Store(error) => store(error),
+    }
+}
+
+/// An argument of the wrong length: a mistake of the calling program.
+pub fn length(what: &str, expected: usize, found: usize) -> PyErr {
+    PyValueError::new_err(format!("{what} must be {expected} bytes long, got {found}"))
+}

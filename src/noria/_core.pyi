@@ -1,0 +1,297 @@
+"""Typed surface of the Rust engines (``crates/python``): no logic lives in the bindings.
+
+Conventions: hashes and roots are 32 bytes, addresses 20 bytes, amounts are ``int`` in wei, gas prices in
+wei per gas, times in Unix seconds. Methods whose name ends in ``_json`` return UTF-8 JSON in geth's shape,
+ready to be embedded in an RPC answer. Every call that may take more than a few microseconds releases the GIL.
+"""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+__version__: str
+
+# ---------------------------------------------------------------- errors
+class NoriaError(Exception):
+    """Base of every error that an engine raises."""
+
+class InvalidEncoding(NoriaError):
+    """Bytes that are not strict, canonical RLP (or too deep, or too long)."""
+
+class InvalidKey(NoriaError):
+    """A private key, public key or signature that is not valid on its curve."""
+
+class InvalidTransaction(NoriaError):
+    """A transaction that cannot be accepted. ``args == (kind, message)``.
+
+    ``kind`` is a stable word: ``"encoding"``, ``"signature"``, ``"chain-id"``, ``"blob-unsupported"``,
+    ``"type-unsupported"``, ``"nonce-too-low"``, ``"nonce-too-high"``, ``"insufficient-funds"``,
+    ``"intrinsic-gas"``, ``"gas-limit"``, ``"fee-too-low"``, ``"tip-above-fee"``, ``"init-code-size"``,
+    ``"sender-not-eoa"``, ``"authorization"``, ``"other"``.
+    """
+
+class InvalidBlock(NoriaError):
+    """A block that breaks a rule. ``args == (kind, message)``; ``kind`` names the rule, e.g. ``"state-root"``."""
+
+class UnknownBlock(NoriaError):
+    """A block hash or number that the store does not hold."""
+
+class InvalidRequest(NoriaError):
+    """A call request, override or specification that cannot be understood."""
+
+class StoreError(NoriaError):
+    """The store cannot be opened, read or written; the message says what to do."""
+
+class StoreLocked(StoreError):
+    """Another process holds this data directory."""
+
+class StoreForeign(StoreError):
+    """The directory holds something else: another chain's store, or not a Noria store."""
+
+class StoreSchema(StoreError):
+    """The store was written by an incompatible version."""
+
+class StoreTruncated(StoreError):
+    """The data file is shorter than its own page table says."""
+
+class StoreFull(StoreError):
+    """The disk or the configured maximum size is exhausted; nothing of the commit was kept."""
+
+# ---------------------------------------------------------------- hashes, codecs, keys (crates/crypto)
+RlpItem = bytes | list["RlpItem"]
+
+def keccak256(data: bytes) -> bytes: ...
+def blake3(data: bytes) -> bytes: ...
+def rlp_encode(item: Any) -> bytes:
+    """Encode nested lists of bytes."""
+
+def rlp_decode(data: bytes) -> Any:
+    """Decode strictly (canonical lengths, nothing trailing, depth at most 1024); raise `InvalidEncoding`."""
+
+def trie_root(items: Sequence[tuple[bytes, bytes]], secure: bool = False) -> bytes:
+    """Root of a Merkle-Patricia trie after these writes in order; an empty value deletes; ``secure`` hashes keys."""
+
+def private_key_address(private_key: bytes) -> bytes: ...
+def sign_digest(private_key: bytes, digest: bytes) -> bytes:
+    """65 bytes ``r ‖ s ‖ y_parity`` (low s, RFC 6979)."""
+
+def recover_address(digest: bytes, signature: bytes) -> bytes:
+    """Address that signed ``digest``; raise `InvalidKey`."""
+
+def bls_secret_key(seed: bytes) -> bytes:
+    """32-byte secret key from at least 32 bytes of seed (EIP-2333 ``KeyGen``)."""
+
+def bls_public_key(secret_key: bytes) -> bytes:
+    """48 bytes, minimal-pubkey-size."""
+
+def bls_sign(secret_key: bytes, message: bytes) -> bytes:
+    """96 bytes, ciphersuite ``BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_``."""
+
+def bls_verify(public_key: bytes, message: bytes, signature: bytes) -> bool: ...
+
+# ---------------------------------------------------------------- transactions (crates/evm)
+@final
+class Transaction:
+    """A decoded, signature-checked transaction. Immutable."""
+
+    hash: bytes
+    sender: bytes
+    nonce: int
+    type: int
+    """0 legacy, 1 EIP-2930, 2 EIP-1559, 4 EIP-7702."""
+    gas_limit: int
+    max_fee_per_gas: int
+    """Gas price for types 0 and 1."""
+    max_priority_fee_per_gas: int
+    """Gas price for types 0 and 1."""
+    value: int
+    to: bytes | None
+    chain_id: int | None
+    raw: bytes
+    """Network encoding (EIP-2718)."""
+    size: int
+    max_cost: int
+    """``value + gas_limit * max_fee_per_gas`` in wei."""
+    def effective_tip(self, base_fee: int) -> int | None:
+        """Tip per gas at this base fee, ``None`` where the fee cap is below it."""
+    def to_json(self) -> bytes:
+        """The geth RPC object of a pending transaction."""
+
+def decode_transaction(raw: bytes) -> Transaction:
+    """Decode one network-encoded transaction and recover its sender; raise `InvalidTransaction`."""
+
+def decode_transactions(raws: Sequence[bytes]) -> list[Transaction | InvalidTransaction]:
+    """Decode many on all cores; a bad one stands in the list as its error."""
+
+# ---------------------------------------------------------------- chain engine (crates/state, crates/evm)
+@final
+class Header:
+    """A payload header (Ethereum's, difficulty 0)."""
+
+    hash: bytes
+    parent_hash: bytes
+    number: int
+    timestamp: int
+    state_root: bytes
+    transactions_root: bytes
+    receipts_root: bytes
+    fee_recipient: bytes
+    prev_randao: bytes
+    parent_beacon_block_root: bytes
+    gas_limit: int
+    gas_used: int
+    base_fee_per_gas: int
+    extra_data: bytes
+    logs_bloom: bytes
+    def next_base_fee(self) -> int:
+        """Base fee of a child block (EIP-1559)."""
+    def to_json(self) -> bytes:
+        """The geth ``newHeads`` object."""
+
+@final
+class Account:
+    nonce: int
+    balance: int
+    code_hash: bytes
+    storage_root: bytes
+
+@final
+class BlockAttributes:
+    """What the proposer decides about the next payload."""
+
+    def __init__(
+        self,
+        *,
+        timestamp: int,
+        fee_recipient: bytes,
+        prev_randao: bytes,
+        parent_beacon_block_root: bytes,
+        gas_limit: int,
+        extra_data: bytes = b"",
+        system_calls: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """``system_calls``: (contract, calldata) run at block start after EIP-4788 and EIP-2935, in order."""
+
+@final
+class ExecutedBlock:
+    """The result of building or executing a block; nothing is stored until `Engine.commit`."""
+
+    header: Header
+    transaction_hashes: list[bytes]
+    rejected: list[tuple[bytes, str, str]]
+    """(transaction hash, kind, message) of candidates that a build left out as invalid now. Candidates left out
+    because the block was full or the deadline passed are not in it."""
+    def rlp(self) -> bytes:
+        """``rlp([header, transactions, [], []])``, the block as Ethereum encodes it."""
+
+@final
+class CallResult:
+    """Outcome of a read-only execution."""
+
+    status: str
+    """``"success"``, ``"revert"`` or ``"halt"``."""
+    output: bytes
+    gas_used: int
+    error: str
+    """geth's words for a halt (``"out of gas"``, ``"invalid opcode: ..."``), empty otherwise."""
+
+@final
+class Engine:
+    """Store, state and EVM of one chain in one data directory. Thread-safe; reads see a consistent snapshot."""
+
+    def __init__(self, path: str, genesis: bytes, *, sync: bool = True, max_bytes: int = ...) -> None:
+        """Open or create. ``genesis`` is the JSON of `noria.execution.spec.ChainSpec.engine_json`.
+
+        ``sync=False`` gives up durability against power loss (never against a killed process).
+        Raise a `StoreError` subclass, or `InvalidRequest` for a bad specification."""
+    genesis_hash: bytes
+    chain_id: int
+    @property
+    def head(self) -> Header: ...
+    def close(self) -> None: ...
+    # -- blocks
+    def header(self, block_hash: bytes) -> Header | None: ...
+    def canonical_hash(self, number: int) -> bytes | None: ...
+    def is_canonical(self, block_hash: bytes) -> bool: ...
+    def transaction_hashes(self, block_hash: bytes) -> list[bytes] | None: ...
+    def transactions(self, block_hash: bytes) -> list[Transaction] | None: ...
+    def transaction_location(self, tx_hash: bytes) -> tuple[bytes, int, int] | None:
+        """(block hash, block number, index) on the canonical chain."""
+    def block_rlp(self, block_hash: bytes) -> bytes | None: ...
+    def block_json(self, block_hash: bytes, full: bool) -> bytes | None: ...
+    def transaction_json(self, block_hash: bytes, index: int) -> bytes | None: ...
+    def receipt_json(self, block_hash: bytes, index: int) -> bytes | None: ...
+    def block_receipts_json(self, block_hash: bytes) -> bytes | None: ...
+    def raw_transaction(self, block_hash: bytes, index: int) -> bytes | None: ...
+    def logs_json(
+        self,
+        block_hashes: Sequence[bytes],
+        addresses: Sequence[bytes],
+        topics: Sequence[Sequence[bytes] | None],
+        limit: int,
+    ) -> bytes:
+        """Matching logs of these blocks in order as a JSON array; more than ``limit`` raise `InvalidRequest`."""
+    def logs_range_json(
+        self, first: int, last: int, addresses: Sequence[bytes], topics: Sequence[Sequence[bytes] | None], limit: int
+    ) -> bytes:
+        """The same over the canonical blocks ``first..=last``."""
+    def fee_history(self, newest: bytes, count: int, percentiles: Sequence[float]) -> list[tuple[Header, list[int]]]:
+        """Oldest first: header and the effective tips at these percentiles of gas used."""
+    # -- state at a block
+    def account(self, block_hash: bytes, address: bytes) -> Account:
+        """Zero account where none exists. Raise `UnknownBlock`."""
+    def nonces(self, block_hash: bytes, addresses: Sequence[bytes]) -> list[tuple[int, int]]:
+        """(nonce, balance) of each, in one read."""
+    def code(self, block_hash: bytes, address: bytes) -> bytes: ...
+    def storage(self, block_hash: bytes, address: bytes, slot: bytes) -> bytes: ...
+    def proof_json(self, block_hash: bytes, address: bytes, slots: Sequence[bytes]) -> bytes:
+        """The ``eth_getProof`` object."""
+    # -- read-only execution; `request` is the JSON call object of the RPC, overrides the JSON of geth's objects
+    def call(
+        self,
+        block_hash: bytes,
+        request: bytes,
+        *,
+        gas_cap: int,
+        state_overrides: bytes | None = None,
+        block_overrides: bytes | None = None,
+    ) -> CallResult: ...
+    def estimate_gas(
+        self, block_hash: bytes, request: bytes, *, gas_cap: int, state_overrides: bytes | None = None
+    ) -> tuple[int, CallResult]:
+        """Least gas limit that succeeds; if none does, gas 0 and the failing result."""
+    def access_list_json(self, block_hash: bytes, request: bytes, *, gas_cap: int) -> bytes:
+        """The ``eth_createAccessList`` object."""
+    def trace_transaction_json(self, block_hash: bytes, index: int, tracer_config: bytes) -> bytes:
+        """callTracer output; ``tracer_config`` is ``{"onlyTopCall": bool, "withLog": bool}``."""
+    def trace_call_json(
+        self,
+        block_hash: bytes,
+        request: bytes,
+        tracer_config: bytes,
+        *,
+        gas_cap: int,
+        state_overrides: bytes | None = None,
+        block_overrides: bytes | None = None,
+    ) -> bytes: ...
+    # -- building and importing
+    def build(
+        self,
+        parent_hash: bytes,
+        attributes: BlockAttributes,
+        transactions: Sequence[Transaction],
+        *,
+        deadline_seconds: float | None = None,
+    ) -> ExecutedBlock:
+        """Execute candidates in order until the gas limit or the deadline; invalid ones are skipped."""
+    def execute(self, block_rlp: bytes, system_calls: Sequence[tuple[bytes, bytes]]) -> ExecutedBlock:
+        """Check a block against every rule of its parent and execute it; raise `InvalidBlock` or `UnknownBlock`."""
+    def commit(self, block: ExecutedBlock, *, make_head: bool) -> None:
+        """Store block, receipts and state in one atomic, durable transaction; with ``make_head`` the same
+        transaction makes it the canonical head (reorganising if its parent was not the head)."""
+    def set_head(self, block_hash: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Make a stored block canonical head; returns (removed, added) block hashes, newest first and oldest first."""
+
+# ---------------------------------------------------------------- conformance
+def run_state_test(document: bytes, forks: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Run one GeneralStateTest file. One row per case:
+    ``{"name", "fork", "index", "pass", "stateRoot", "error"}`` (``error`` is ``""`` when it passed)."""
