@@ -1,0 +1,115 @@
+"""JSON-RPC errors: codes and words as geth gives them, and what an engine's refusal becomes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+SERVER_ERROR: Final = -32000
+TIMED_OUT: Final = -32002
+RESPONSE_TOO_LARGE: Final = -32003
+LIMIT_EXCEEDED: Final = -32005
+EXECUTION_REVERTED: Final = 3
+
+_ERROR_STRING: Final = bytes.fromhex("08c379a0")  # Error(string)
+_PANIC: Final = bytes.fromhex("4e487b71")  # Panic(uint256)
+_PANIC_REASONS: Final = {
+    0x00: "generic panic",
+    0x01: "assert(false)",
+    0x11: "arithmetic underflow or overflow",
+    0x12: "division or modulo by zero",
+    0x21: "enum overflow",
+    0x22: "invalid encoded storage byte array accessed",
+    0x31: "out-of-bounds array access; popping on an empty array",
+    0x32: "out-of-bounds access of an array or bytesN",
+    0x41: "out of memory",
+    0x51: "uninitialized function",
+}
+
+
+class RpcError(Exception):
+    """An error that a client is told: ``code``, ``message`` and optional JSON ``data``."""
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+class ParamError(ValueError):
+    """One argument has a value that its type does not allow; the dispatcher adds which argument it was."""
+
+
+def parse_error(reason: str) -> RpcError:
+    """Return the error for text that is not JSON (-32700)."""
+    return RpcError(PARSE_ERROR, f"parse error: {reason}")
+
+
+def invalid_request(reason: str) -> RpcError:
+    """Return the error for JSON that is not a JSON-RPC 2.0 request (-32600)."""
+    return RpcError(INVALID_REQUEST, reason)
+
+
+def method_not_found(name: str) -> RpcError:
+    """Return the error for a method that this node does not have (-32601)."""
+    shown = name if len(name) <= 64 else name[:64] + "…"
+    return RpcError(METHOD_NOT_FOUND, f"the method {shown} does not exist/is not available")
+
+
+def invalid_params(reason: str) -> RpcError:
+    """Return the error for arguments of the wrong number, type or value (-32602)."""
+    return RpcError(INVALID_PARAMS, reason)
+
+
+def server_error(reason: str) -> RpcError:
+    """Return the error for a request that the chain refuses (-32000)."""
+    return RpcError(SERVER_ERROR, reason)
+
+
+def limit_exceeded(reason: str) -> RpcError:
+    """Return the error for a request of more than this node gives at once (-32005)."""
+    return RpcError(LIMIT_EXCEEDED, reason)
+
+
+def internal_error() -> RpcError:
+    """Return the error for our own failure (-32603); the log has the details, the client gets none."""
+    return RpcError(INTERNAL_ERROR, "internal error")
+
+
+def timed_out() -> RpcError:
+    """Return the error for a request that took longer than `noria.rpc.RpcConfig.request_seconds` (-32002)."""
+    return RpcError(TIMED_OUT, "request timed out")
+
+
+def response_too_large() -> RpcError:
+    """Return the error for an answer above `noria.rpc.RpcConfig.max_response_bytes` (-32003)."""
+    return RpcError(RESPONSE_TOO_LARGE, "response too large")
+
+
+def reverted(output: bytes) -> RpcError:
+    """Return the error of an execution that reverted (3): the reason in words, the output as data."""
+    reason = revert_reason(output)
+    message = f"execution reverted: {reason}" if reason is not None else "execution reverted"
+    return RpcError(EXECUTION_REVERTED, message, "0x" + output.hex())
+
+
+def revert_reason(output: bytes) -> str | None:
+    """Words of Solidity's ``Error(string)`` or ``Panic(uint256)``; ``None`` for any other output."""
+    selector, body = output[:4], output[4:]
+    if selector == _PANIC and len(body) >= 32:
+        code = int.from_bytes(body[:32], "big")
+        return _PANIC_REASONS.get(code, f"unknown panic code: {code:#x}")
+    if selector == _ERROR_STRING and len(body) >= 64:
+        offset = int.from_bytes(body[:32], "big")
+        if offset > len(body) - 32:
+            return None
+        length = int.from_bytes(body[offset : offset + 32], "big")
+        text = body[offset + 32 : offset + 32 + length]
+        # A contract chooses these bytes: a length past the end is no string, odd bytes are shown as U+FFFD.
+        return text.decode("utf-8", "replace") if len(text) == length else None
+    return None
