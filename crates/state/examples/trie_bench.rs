@@ -9,9 +9,7 @@ use noria_state::{MemoryNodes, NodeBatch, Root, update};
 
 fn main() {
     let mut nodes = MemoryNodes::new();
-    let mut keys: Vec<B256> = (0..100_000u64)
-        .map(|n| keccak256(n.to_be_bytes()))
-        .collect();
+    let mut keys: Vec<B256> = (0..100_000u64).map(|n| keccak256(n.to_be_bytes())).collect();
     keys.sort();
     let val = |k: &B256, r: u64| {
         let mut v = vec![0xf8, 68];
@@ -24,12 +22,7 @@ fn main() {
     let mut batch = NodeBatch::new();
     let t = Instant::now();
     let root = update(&nodes, Root::EMPTY, &ch, &mut batch).unwrap();
-    println!(
-        "build {:?} nodes {} bytes {}",
-        t.elapsed(),
-        batch.len(),
-        batch.bytes()
-    );
+    println!("build {:?} nodes {} bytes {}", t.elapsed(), batch.len(), batch.bytes());
     let mut root = nodes.absorb(batch, root);
     for r in 1..10u64 {
         let mut ch: Vec<_> = (0..4000u64)
@@ -42,13 +35,7 @@ fn main() {
         let mut batch = NodeBatch::new();
         let t = Instant::now();
         let new = update(&nodes, root, &ch, &mut batch).unwrap();
-        println!(
-            "update {} in {:?} nodes {} bytes {}",
-            ch.len(),
-            t.elapsed(),
-            batch.len(),
-            batch.bytes()
-        );
+        println!("update {} in {:?} nodes {} bytes {}", ch.len(), t.elapsed(), batch.len(), batch.bytes());
         root = nodes.absorb(batch, new);
     }
     let t = Instant::now();

@@ -1,8 +1,6 @@
 //! Nodes made by updates and not stored yet.
 
-use crate::encode::{
-    branch_record, branch_rlp, extension_record, extension_rlp, leaf_record, leaf_rlp,
-};
+use crate::encode::{branch_record, branch_rlp, extension_record, extension_rlp, leaf_record, leaf_rlp};
 use crate::errors::StateError;
 use crate::nibbles::Nibbles;
 use crate::node::{Branch, LOCAL, Link, NodeId, NodeSource};
@@ -75,8 +73,7 @@ impl NodeSource for NodeBatch {
         if id & LOCAL == 0 {
             return Err(StateError::MissingNode(id));
         }
-        self.at((id & !LOCAL) as usize)
-            .ok_or(StateError::MissingNode(id))
+        self.at((id & !LOCAL) as usize).ok_or(StateError::MissingNode(id))
     }
 }
 
@@ -89,11 +86,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn after(batch: &NodeBatch) -> Self {
-        Self {
-            made: NodeBatch::new(),
-            first: batch.len(),
-            rlp: Vec::with_capacity(600),
-        }
+        Self { made: NodeBatch::new(), first: batch.len(), rlp: Vec::with_capacity(600) }
     }
 
     /// The node of this id, if it was made here.
@@ -101,8 +94,7 @@ impl Writer {
         if id & LOCAL == 0 {
             return None;
         }
-        self.made
-            .at(((id & !LOCAL) as usize).checked_sub(self.first)?)
+        self.made.at(((id & !LOCAL) as usize).checked_sub(self.first)?)
     }
 
     fn next_id(&self) -> NodeId {
@@ -116,18 +108,11 @@ impl Writer {
         }
     }
 
-    pub(crate) fn leaf(
-        &mut self,
-        head: Nibbles<'_>,
-        tail: Nibbles<'_>,
-        value: &[u8],
-        aux: NodeId,
-    ) -> Link {
+    pub(crate) fn leaf(&mut self, head: Nibbles<'_>, tail: Nibbles<'_>, value: &[u8], aux: NodeId) -> Link {
         self.rlp.clear();
         leaf_rlp(&mut self.rlp, head, tail, value);
         let link = Link::to(self.next_id(), &self.rlp);
-        self.made
-            .push(|out| leaf_record(out, head, tail, value, aux));
+        self.made.push(|out| leaf_record(out, head, tail, value, aux));
         link
     }
 
@@ -135,8 +120,7 @@ impl Writer {
         self.rlp.clear();
         extension_rlp(&mut self.rlp, head, tail, child);
         let link = Link::to(self.next_id(), &self.rlp);
-        self.made
-            .push(|out| extension_record(out, head, tail, child));
+        self.made.push(|out| extension_record(out, head, tail, child));
         link
     }
 

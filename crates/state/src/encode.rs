@@ -7,24 +7,11 @@ use crate::node::{BRANCH, Branch, EXTENSION, HAS_AUX, HAS_VALUE, LEAF, Link, Nod
 
 /// Length of the RLP string whose content has `length` bytes and begins with `first`.
 fn string_len(length: usize, first: u8) -> usize {
-    if length == 1 && first < 0x80 {
-        1
-    } else {
-        length
-            + Header {
-                list: false,
-                payload_length: length,
-            }
-            .length()
-    }
+    if length == 1 && first < 0x80 { 1 } else { length + Header { list: false, payload_length: length }.length() }
 }
 
 fn push_list_header(out: &mut Vec<u8>, payload_length: usize) {
-    Header {
-        list: true,
-        payload_length,
-    }
-    .encode(out);
+    Header { list: true, payload_length }.encode(out);
 }
 
 /// Append the path `head` ‖ `tail` as an RLP string.
@@ -32,11 +19,7 @@ fn push_path(out: &mut Vec<u8>, leaf: bool, head: Nibbles<'_>, tail: Nibbles<'_>
     let length = hex_prefix_len(head.len() + tail.len());
     // A single byte of hex prefix is below 0x40 and thus its own RLP.
     if length > 1 {
-        Header {
-            list: false,
-            payload_length: length,
-        }
-        .encode(out);
+        Header { list: false, payload_length: length }.encode(out);
     }
     push_hex_prefix(out, leaf, head, tail);
 }
@@ -55,10 +38,7 @@ fn reference_len(link: &Link) -> usize {
 /// Append the RLP of a leaf with the path `head` ‖ `tail`.
 pub(crate) fn leaf_rlp(out: &mut Vec<u8>, head: Nibbles<'_>, tail: Nibbles<'_>, value: &[u8]) {
     let path = string_len(hex_prefix_len(head.len() + tail.len()), 0);
-    push_list_header(
-        out,
-        path + string_len(value.len(), value.first().copied().unwrap_or(0)),
-    );
+    push_list_header(out, path + string_len(value.len(), value.first().copied().unwrap_or(0)));
     push_path(out, true, head, tail);
     value.encode(out);
 }
@@ -74,21 +54,8 @@ pub(crate) fn extension_rlp(out: &mut Vec<u8>, head: Nibbles<'_>, tail: Nibbles<
 /// Append the RLP of a branch.
 pub(crate) fn branch_rlp(out: &mut Vec<u8>, branch: &Branch<'_>) {
     let value = branch.value.map_or(&[][..], |(value, _)| value);
-    let children: usize = branch
-        .links
-        .iter()
-        .map(|link| {
-            if link.exists() {
-                reference_len(link)
-            } else {
-                1
-            }
-        })
-        .sum();
-    push_list_header(
-        out,
-        children + string_len(value.len(), value.first().copied().unwrap_or(0)),
-    );
+    let children: usize = branch.links.iter().map(|link| if link.exists() { reference_len(link) } else { 1 }).sum();
+    push_list_header(out, children + string_len(value.len(), value.first().copied().unwrap_or(0)));
     for link in &branch.links {
         if link.exists() {
             push_reference(out, link);
@@ -109,13 +76,7 @@ pub(crate) fn node_rlp(out: &mut Vec<u8>, node: &Node<'_>) {
 }
 
 /// Append the stored form of a leaf.
-pub(crate) fn leaf_record(
-    out: &mut Vec<u8>,
-    head: Nibbles<'_>,
-    tail: Nibbles<'_>,
-    value: &[u8],
-    aux: NodeId,
-) {
+pub(crate) fn leaf_record(out: &mut Vec<u8>, head: Nibbles<'_>, tail: Nibbles<'_>, value: &[u8], aux: NodeId) {
     out.push(if aux == 0 { LEAF } else { LEAF | HAS_AUX });
     out.extend_from_slice(&(hex_prefix_len(head.len() + tail.len()) as u16).to_le_bytes());
     push_hex_prefix(out, true, head, tail);
@@ -126,12 +87,7 @@ pub(crate) fn leaf_record(
 }
 
 /// Append the stored form of an extension.
-pub(crate) fn extension_record(
-    out: &mut Vec<u8>,
-    head: Nibbles<'_>,
-    tail: Nibbles<'_>,
-    child: &Link,
-) {
+pub(crate) fn extension_record(out: &mut Vec<u8>, head: Nibbles<'_>, tail: Nibbles<'_>, child: &Link) {
     out.push(EXTENSION);
     out.extend_from_slice(&child.id.to_le_bytes());
     out.push(child.reference().len() as u8);
@@ -142,14 +98,8 @@ pub(crate) fn extension_record(
 /// Append the stored form of a branch.
 pub(crate) fn branch_record(out: &mut Vec<u8>, branch: &Branch<'_>) {
     let children = || branch.links.iter().filter(|link| link.exists());
-    let mask = (0..16)
-        .filter(|&index| branch.links[index].exists())
-        .fold(0u16, |mask, index| mask | 1 << index);
-    out.push(if branch.value.is_some() {
-        BRANCH | HAS_VALUE
-    } else {
-        BRANCH
-    });
+    let mask = (0..16).filter(|&index| branch.links[index].exists()).fold(0u16, |mask, index| mask | 1 << index);
+    out.push(if branch.value.is_some() { BRANCH | HAS_VALUE } else { BRANCH });
     out.extend_from_slice(&mask.to_le_bytes());
     children().for_each(|link| out.extend_from_slice(&link.id.to_le_bytes()));
     for link in children() {

@@ -1,5 +1,6 @@
 //! What can go wrong, in words that say what to do.
 
+use std::io;
 use std::path::PathBuf;
 
 use alloy_primitives::B256;
@@ -10,19 +11,13 @@ use crate::node::NodeId;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// A node that a parent refers to is not in the source.
-    #[error(
-        "trie node {0:#x} is missing; the state is damaged, restore the data directory or sync it anew"
-    )]
+    #[error("trie node {0:#x} is missing; the state is damaged, restore the data directory or sync it anew")]
     MissingNode(NodeId),
     /// A stored node has no meaning.
-    #[error(
-        "trie node {0:#x} is malformed; the state is damaged, restore the data directory or sync it anew"
-    )]
+    #[error("trie node {0:#x} is malformed; the state is damaged, restore the data directory or sync it anew")]
     MalformedNode(NodeId),
     /// A stored node does not hash to what its parent says.
-    #[error(
-        "trie node {id:#x} hashes to {found}, expected {expected}; restore the data directory or sync it anew"
-    )]
+    #[error("trie node {id:#x} hashes to {found}, expected {expected}; restore the data directory or sync it anew")]
     WrongHash {
         /// The node.
         id: NodeId,
@@ -32,9 +27,7 @@ pub enum StateError {
         found: B256,
     },
     /// Changes must be in ascending key order, each key once.
-    #[error(
-        "trie changes must be sorted by key without duplicates; change {0} is not after the one before"
-    )]
+    #[error("trie changes must be sorted by key without duplicates; change {0} is not after the one before")]
     Unsorted(usize),
     /// A key longer than [`crate::MAX_KEY_BYTES`].
     #[error("trie key of {0} bytes; the longest allowed has {max}", max = crate::update::MAX_KEY_BYTES)]
@@ -78,14 +71,10 @@ pub enum StoreError {
         reason: String,
     },
     /// No room. Nothing of the commit was kept.
-    #[error(
-        "the store is full ({0}); free disk space or raise the maximum size, nothing of this commit was kept"
-    )]
+    #[error("the store is full ({0}); free disk space or raise the maximum size, nothing of this commit was kept")]
     Full(String),
     /// The parent of a block is not stored.
-    #[error(
-        "block {block} has parent {parent} (number {number} - 1), which is not stored; import the parent first"
-    )]
+    #[error("block {block} has parent {parent} (number {number} - 1), which is not stored; import the parent first")]
     UnknownParent {
         /// The block to be stored.
         block: B256,
@@ -108,6 +97,9 @@ pub enum StoreError {
         /// Which parts disagree.
         reason: String,
     },
+    /// A key of the `extra` table that LMDB cannot hold.
+    #[error("a key of the extra table has {0} bytes; 1 to {max} are allowed", max = crate::schema::MAX_EXTRA_KEY_BYTES)]
+    ExtraKey(usize),
     /// The stored state cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -115,8 +107,34 @@ pub enum StoreError {
     #[error("the store is damaged: {0}; restore the data directory or sync it anew")]
     Damaged(String),
     /// The operating system or the database refused.
-    #[error(
-        "the store cannot be used: {0}; check the disk and the permissions of the data directory"
-    )]
+    #[error("the store cannot be used: {0}; check the disk and the permissions of the data directory")]
     Io(String),
+}
+
+impl StoreError {
+    /// An error of the operating system while doing `what`.
+    pub(crate) fn io(what: &str, error: &io::Error) -> Self {
+        if Self::is_full(error) { Self::Full(format!("{what}: {error}")) } else { Self::Io(format!("{what}: {error}")) }
+    }
+
+    pub(crate) fn is_full(error: &io::Error) -> bool {
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl From<heed::Error> for StoreError {
+    fn from(error: heed::Error) -> Self {
+        use heed::MdbError;
+        match error {
+            heed::Error::Mdb(MdbError::MapFull) => Self::Full("the maximum size is reached".to_owned()),
+            heed::Error::Io(error) => Self::io("the data file", &error),
+            heed::Error::Mdb(MdbError::ReadersFull) => {
+                Self::Io("too many snapshots are open at once; close some".to_owned())
+            }
+            heed::Error::Mdb(error @ (MdbError::PageNotFound | MdbError::Corrupted | MdbError::Invalid)) => {
+                Self::Damaged(error.to_string())
+            }
+            other => Self::Io(other.to_string()),
+        }
+    }
 }

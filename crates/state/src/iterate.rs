@@ -26,11 +26,7 @@ pub struct Leaves<'a, S: ?Sized> {
 
 /// All entries of the trie at `root` in ascending key order. After an error the walk ends.
 pub fn leaves<S: NodeSource + ?Sized>(source: &S, root: Root) -> Leaves<'_, S> {
-    let pending = if root.id == 0 {
-        Vec::new()
-    } else {
-        vec![(root.id, Vec::new())]
-    };
+    let pending = if root.id == 0 { Vec::new() } else { vec![(root.id, Vec::new())] };
     Leaves { source, pending }
 }
 
@@ -50,28 +46,16 @@ impl<S: NodeSource + ?Sized> Leaves<'_, S> {
                         self.pending.push((link.id, below));
                     }
                 }
-                Ok(branch.value.map(|(value, aux)| LeafEntry {
-                    key: pack(&path),
-                    value: value.to_vec(),
-                    aux,
-                }))
+                Ok(branch.value.map(|(value, aux)| LeafEntry { key: pack(&path), value: value.to_vec(), aux }))
             }
             Node::Extension { path: more, child } => {
                 more.unpack_into(&mut path);
                 self.pending.push((child.id, path));
                 Ok(None)
             }
-            Node::Leaf {
-                path: more,
-                value,
-                aux,
-            } => {
+            Node::Leaf { path: more, value, aux } => {
                 more.unpack_into(&mut path);
-                Ok(Some(LeafEntry {
-                    key: pack(&path),
-                    value: value.to_vec(),
-                    aux,
-                }))
+                Ok(Some(LeafEntry { key: pack(&path), value: value.to_vec(), aux }))
             }
         }
     }

@@ -13,11 +13,7 @@ pub struct Leaf<'a> {
 }
 
 /// The entry of `key` in the trie at `root`.
-pub fn get<'a, S: NodeSource + ?Sized>(
-    source: &'a S,
-    root: Root,
-    key: &[u8],
-) -> Result<Option<Leaf<'a>>, StateError> {
+pub fn get<'a, S: NodeSource + ?Sized>(source: &'a S, root: Root, key: &[u8]) -> Result<Option<Leaf<'a>>, StateError> {
     let (mut id, mut depth) = (root.id, 0);
     if id == 0 {
         return Ok(None);

@@ -12,40 +12,24 @@ pub(crate) struct Nibbles<'a> {
 #[inline]
 pub(crate) fn nibble(bytes: &[u8], index: usize) -> u8 {
     let byte = bytes[index / 2];
-    if index.is_multiple_of(2) {
-        byte >> 4
-    } else {
-        byte & 15
-    }
+    if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
 }
 
 /// For every nibble a byte that holds it, so that a single one can be viewed as [`Nibbles`].
 const SINGLE: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 impl<'a> Nibbles<'a> {
-    pub(crate) const EMPTY: Self = Self {
-        bytes: &[],
-        start: 0,
-        end: 0,
-    };
+    pub(crate) const EMPTY: Self = Self { bytes: &[], start: 0, end: 0 };
 
     /// The nibbles of `key` from `depth` on.
     pub(crate) fn suffix(key: &'a [u8], depth: usize) -> Self {
-        Self {
-            bytes: key,
-            start: depth.min(key.len() * 2),
-            end: key.len() * 2,
-        }
+        Self { bytes: key, start: depth.min(key.len() * 2), end: key.len() * 2 }
     }
 
     /// One nibble.
     pub(crate) fn single(nibble: u8) -> Nibbles<'static> {
         let at = usize::from(nibble & 15);
-        Nibbles {
-            bytes: &SINGLE[at..=at],
-            start: 1,
-            end: 2,
-        }
+        Nibbles { bytes: &SINGLE[at..=at], start: 1, end: 2 }
     }
 
     /// The path inside a hex-prefix encoding, and whether it says leaf. `None` if it is not one.
@@ -56,14 +40,7 @@ impl<'a> Nibbles<'a> {
             1 | 3 => 1,
             _ => return None,
         };
-        Some((
-            Self {
-                bytes,
-                start,
-                end: bytes.len() * 2,
-            },
-            flag >= 2,
-        ))
+        Some((Self { bytes, start, end: bytes.len() * 2 }, flag >= 2))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -80,25 +57,17 @@ impl<'a> Nibbles<'a> {
     }
 
     pub(crate) fn skip(self, count: usize) -> Self {
-        Self {
-            start: (self.start + count).min(self.end),
-            ..self
-        }
+        Self { start: (self.start + count).min(self.end), ..self }
     }
 
     pub(crate) fn take(self, count: usize) -> Self {
-        Self {
-            end: (self.start + count).min(self.end),
-            ..self
-        }
+        Self { end: (self.start + count).min(self.end), ..self }
     }
 
     /// Number of leading nibbles that both share.
     pub(crate) fn common(&self, other: &Nibbles<'_>) -> usize {
         let most = self.len().min(other.len());
-        (0..most)
-            .find(|&index| self.at(index) != other.at(index))
-            .unwrap_or(most)
+        (0..most).find(|&index| self.at(index) != other.at(index)).unwrap_or(most)
     }
 
     pub(crate) fn starts_with(&self, other: &Nibbles<'_>) -> bool {
@@ -132,11 +101,7 @@ pub(crate) fn push_hex_prefix(out: &mut Vec<u8>, leaf: bool, head: Nibbles<'_>, 
         return;
     }
     let at = |index: usize| {
-        if index < head.len() {
-            head.at(index)
-        } else {
-            tail.at(index - head.len())
-        }
+        if index < head.len() { head.at(index) } else { tail.at(index - head.len()) }
     };
     out.push(if odd { flag | at(0) } else { flag });
     let mut index = usize::from(odd);
@@ -148,10 +113,7 @@ pub(crate) fn push_hex_prefix(out: &mut Vec<u8>, leaf: bool, head: Nibbles<'_>, 
 
 /// Pack an even number of nibbles.
 pub(crate) fn pack(nibbles: &[u8]) -> Vec<u8> {
-    nibbles
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or(0))
-        .collect()
+    nibbles.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or(0)).collect()
 }
 
 #[cfg(test)]
@@ -168,26 +130,11 @@ mod tests {
     #[test]
     fn hex_prefix_as_in_the_yellow_paper() {
         let key = [0x01, 0x23, 0x45];
-        assert_eq!(
-            encode(false, Nibbles::suffix(&key, 1), Nibbles::EMPTY),
-            [0x11, 0x23, 0x45]
-        );
-        assert_eq!(
-            encode(false, Nibbles::suffix(&key, 0), Nibbles::EMPTY),
-            [0x00, 0x01, 0x23, 0x45]
-        );
-        assert_eq!(
-            encode(true, Nibbles::suffix(&key, 1), Nibbles::EMPTY),
-            [0x31, 0x23, 0x45]
-        );
-        assert_eq!(
-            encode(true, Nibbles::suffix(&key, 2), Nibbles::EMPTY),
-            [0x20, 0x23, 0x45]
-        );
-        assert_eq!(
-            encode(true, Nibbles::suffix(&key, 6), Nibbles::EMPTY),
-            [0x20]
-        );
+        assert_eq!(encode(false, Nibbles::suffix(&key, 1), Nibbles::EMPTY), [0x11, 0x23, 0x45]);
+        assert_eq!(encode(false, Nibbles::suffix(&key, 0), Nibbles::EMPTY), [0x00, 0x01, 0x23, 0x45]);
+        assert_eq!(encode(true, Nibbles::suffix(&key, 1), Nibbles::EMPTY), [0x31, 0x23, 0x45]);
+        assert_eq!(encode(true, Nibbles::suffix(&key, 2), Nibbles::EMPTY), [0x20, 0x23, 0x45]);
+        assert_eq!(encode(true, Nibbles::suffix(&key, 6), Nibbles::EMPTY), [0x20]);
     }
 
     #[test]

@@ -33,10 +33,8 @@ pub struct Root {
 
 impl Root {
     /// The trie without entries.
-    pub const EMPTY: Self = Self {
-        hash: b256!("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421"),
-        id: 0,
-    };
+    pub const EMPTY: Self =
+        Self { hash: b256!("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421"), id: 0 };
 }
 
 impl Default for Root {
@@ -75,11 +73,7 @@ impl<'a, S: ?Sized> Layered<'a, S> {
 
 impl<S: NodeSource + ?Sized> NodeSource for Layered<'_, S> {
     fn node(&self, id: NodeId) -> Result<&[u8], StateError> {
-        if id & LOCAL == 0 {
-            self.base.node(id)
-        } else {
-            self.batch.node(id)
-        }
+        if id & LOCAL == 0 { self.base.node(id) } else { self.batch.node(id) }
     }
 }
 
@@ -102,28 +96,16 @@ pub(crate) struct Link {
 
 impl Link {
     /// No child.
-    pub(crate) const NONE: Self = Self {
-        id: 0,
-        length: 0,
-        reference: [0; 32],
-    };
+    pub(crate) const NONE: Self = Self { id: 0, length: 0, reference: [0; 32] };
 
     /// The link to a node with this RLP.
     pub(crate) fn to(id: NodeId, rlp: &[u8]) -> Self {
         let mut reference = [0; 32];
         if rlp.len() < 32 {
             reference[..rlp.len()].copy_from_slice(rlp);
-            Self {
-                id,
-                length: rlp.len() as u8,
-                reference,
-            }
+            Self { id, length: rlp.len() as u8, reference }
         } else {
-            Self {
-                id,
-                length: 32,
-                reference: keccak256(rlp).0,
-            }
+            Self { id, length: 32, reference: keccak256(rlp).0 }
         }
     }
 
@@ -141,11 +123,7 @@ impl Link {
 
     /// Hash of the node behind the link; a root is hashed even where a child would be inlined.
     pub(crate) fn hash(&self) -> B256 {
-        if self.is_hash() {
-            B256::new(self.reference)
-        } else {
-            keccak256(self.reference())
-        }
+        if self.is_hash() { B256::new(self.reference) } else { keccak256(self.reference()) }
     }
 
     fn read(id: NodeId, bytes: &[u8]) -> Option<(Self, &[u8])> {
@@ -156,14 +134,7 @@ impl Link {
         let (found, rest) = rest.split_at_checked(usize::from(length))?;
         let mut reference = [0; 32];
         reference[..found.len()].copy_from_slice(found);
-        Some((
-            Self {
-                id,
-                length,
-                reference,
-            },
-            rest,
-        ))
+        Some((Self { id, length, reference }, rest))
     }
 }
 
@@ -175,29 +146,16 @@ pub(crate) struct Branch<'a> {
 }
 
 impl Branch<'_> {
-    pub(crate) const EMPTY: Self = Self {
-        links: [Link::NONE; 16],
-        value: None,
-    };
+    pub(crate) const EMPTY: Self = Self { links: [Link::NONE; 16], value: None };
 }
 
 /// A decoded node.
 #[derive(Clone, Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "short-lived, and boxing a branch would cost more than its copy"
-)]
+#[allow(clippy::large_enum_variant, reason = "short-lived, and boxing a branch would cost more than its copy")]
 pub(crate) enum Node<'a> {
     Branch(Branch<'a>),
-    Extension {
-        path: Nibbles<'a>,
-        child: Link,
-    },
-    Leaf {
-        path: Nibbles<'a>,
-        value: &'a [u8],
-        aux: NodeId,
-    },
+    Extension { path: Nibbles<'a>, child: Link },
+    Leaf { path: Nibbles<'a>, value: &'a [u8], aux: NodeId },
 }
 
 /// Where a lookup goes from a node.
@@ -226,10 +184,7 @@ impl<'a> Node<'a> {
         match tag & KIND {
             BRANCH => {
                 let mask = mask_of(bytes)?;
-                let mut branch = Branch {
-                    links: [Link::NONE; 16],
-                    value: None,
-                };
+                let mut branch = Branch { links: [Link::NONE; 16], value: None };
                 let mut rest = bytes.get(3 + 8 * mask.count_ones() as usize..)?;
                 let mut at = 3;
                 for (index, link) in branch.links.iter_mut().enumerate() {
@@ -261,30 +216,18 @@ fn read_leaf(bytes: &[u8], tag: u8) -> Option<(Nibbles<'_>, &[u8], NodeId)> {
     let length = usize::from(u16::from_le_bytes(bytes.get(1..3)?.try_into().ok()?));
     let (path, rest) = bytes[3..].split_at_checked(length)?;
     let (path, leaf) = Nibbles::from_hex_prefix(path)?;
-    let (value, aux) = if tag & HAS_AUX != 0 {
-        (rest.get(8..)?, u64_at(rest, 0)?)
-    } else {
-        (rest, 0)
-    };
+    let (value, aux) = if tag & HAS_AUX != 0 { (rest.get(8..)?, u64_at(rest, 0)?) } else { (rest, 0) };
     leaf.then_some((path, value, aux))
 }
 
 /// One step of a lookup of `key`, of which `depth` nibbles are spent. Reads only what the step needs.
-pub(crate) fn step<'a>(
-    id: NodeId,
-    bytes: &'a [u8],
-    key: &[u8],
-    depth: usize,
-) -> Result<Step<'a>, StateError> {
+pub(crate) fn step<'a>(id: NodeId, bytes: &'a [u8], key: &[u8], depth: usize) -> Result<Step<'a>, StateError> {
     let malformed = || StateError::MalformedNode(id);
     let tag = *bytes.first().ok_or_else(malformed)?;
     let rest = Nibbles::suffix(key, depth);
     match tag & KIND {
         BRANCH if rest.is_empty() => match Node::decode(id, bytes)? {
-            Node::Branch(Branch {
-                value: Some((value, aux)),
-                ..
-            }) => Ok(Step::Found { value, aux }),
+            Node::Branch(Branch { value: Some((value, aux)), .. }) => Ok(Step::Found { value, aux }),
             _ => Ok(Step::Absent),
         },
         BRANCH => {
@@ -294,24 +237,16 @@ pub(crate) fn step<'a>(
                 return Ok(Step::Absent);
             }
             let at = 3 + 8 * (mask & (bit - 1)).count_ones() as usize;
-            Ok(Step::Child {
-                id: u64_at(bytes, at).ok_or_else(malformed)?,
-                nibbles: 1,
-            })
+            Ok(Step::Child { id: u64_at(bytes, at).ok_or_else(malformed)?, nibbles: 1 })
         }
         LEAF => {
             let (path, value, aux) = read_leaf(bytes, tag).ok_or_else(malformed)?;
-            Ok(if path.equals(&rest) {
-                Step::Found { value, aux }
-            } else {
-                Step::Absent
-            })
+            Ok(if path.equals(&rest) { Step::Found { value, aux } } else { Step::Absent })
         }
         _ => match Node::decode(id, bytes)? {
-            Node::Extension { path, child } if rest.starts_with(&path) => Ok(Step::Child {
-                id: child.id,
-                nibbles: path.len(),
-            }),
+            Node::Extension { path, child } if rest.starts_with(&path) => {
+                Ok(Step::Child { id: child.id, nibbles: path.len() })
+            }
             _ => Ok(Step::Absent),
         },
     }
@@ -344,19 +279,12 @@ pub(crate) fn push_resolved(out: &mut Vec<u8>, node: &[u8], first: NodeId) {
 
 fn resolve_slots(slots: &mut [u8], first: NodeId) {
     for slot in slots.chunks_exact_mut(8) {
-        let id = resolved(
-            u64::from_le_bytes(slot.try_into().unwrap_or_default()),
-            first,
-        );
+        let id = resolved(u64::from_le_bytes(slot.try_into().unwrap_or_default()), first);
         slot.copy_from_slice(&id.to_le_bytes());
     }
 }
 
 /// The final id of `id` when its batch's nodes count from `first`.
 pub(crate) fn resolved(id: NodeId, first: NodeId) -> NodeId {
-    if id & LOCAL == 0 {
-        id
-    } else {
-        first + (id & !LOCAL)
-    }
+    if id & LOCAL == 0 { id } else { first + (id & !LOCAL) }
 }

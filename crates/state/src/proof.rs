@@ -10,11 +10,7 @@ use crate::node::{Node, NodeSource, Root, Step, step};
 ///
 /// The last node holds the entry or shows that there is none. Nodes inlined in their parent are not listed by
 /// themselves; the empty trie has an empty proof.
-pub fn prove<S: NodeSource + ?Sized>(
-    source: &S,
-    root: Root,
-    key: &[u8],
-) -> Result<Vec<Bytes>, StateError> {
+pub fn prove<S: NodeSource + ?Sized>(source: &S, root: Root, key: &[u8]) -> Result<Vec<Bytes>, StateError> {
     let mut proof = Vec::new();
     let (mut id, mut depth) = (root.id, 0);
     while id != 0 {

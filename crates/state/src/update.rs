@@ -33,48 +33,28 @@ where
     let changes: Vec<Change<'_>> = changes
         .iter()
         .map(|(key, value)| {
-            let (value, aux) = value
-                .as_ref()
-                .map_or((&[][..], 0), |(value, aux)| (value.as_ref(), *aux));
-            Change {
-                key: key.as_ref(),
-                value,
-                aux,
-            }
+            let (value, aux) = value.as_ref().map_or((&[][..], 0), |(value, aux)| (value.as_ref(), *aux));
+            Change { key: key.as_ref(), value, aux }
         })
         .collect();
     if let Some(at) = (1..changes.len()).find(|&at| changes[at - 1].key >= changes[at].key) {
         return Err(StateError::Unsorted(at));
     }
-    if let Some(long) = changes
-        .iter()
-        .find(|change| change.key.len() > MAX_KEY_BYTES)
-    {
+    if let Some(long) = changes.iter().find(|change| change.key.len() > MAX_KEY_BYTES) {
         return Err(StateError::KeyTooLong(long.key.len()));
     }
     if changes.is_empty() {
         return Ok(root);
     }
-    let mut pass = Pass {
-        source,
-        batch,
-        writer: Writer::after(batch),
-    };
-    let outcome = if root.id == 0 {
-        pass.build(&changes, 0)
-    } else {
-        pass.apply(root.id, &changes, 0)?
-    };
+    let mut pass = Pass { source, batch, writer: Writer::after(batch) };
+    let outcome = if root.id == 0 { pass.build(&changes, 0) } else { pass.apply(root.id, &changes, 0)? };
     let made = pass.writer.made;
     Ok(match outcome {
         Outcome::Same => root,
         Outcome::Gone => Root::EMPTY,
         Outcome::New(link) => {
             batch.append(&made);
-            Root {
-                hash: link.hash(),
-                id: link.id,
-            }
+            Root { hash: link.hash(), id: link.id }
         }
     })
 }
@@ -122,19 +102,12 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
         }
     }
 
-    fn apply(
-        &mut self,
-        id: NodeId,
-        changes: &[Change<'_>],
-        depth: usize,
-    ) -> Result<Outcome, StateError> {
+    fn apply(&mut self, id: NodeId, changes: &[Change<'_>], depth: usize) -> Result<Outcome, StateError> {
         let bytes = self.read(id)?;
         match Node::decode(id, &bytes)? {
             Node::Branch(branch) => self.apply_to_branch(branch, false, changes, depth),
             Node::Extension { path, child } => self.apply_to_extension(path, child, changes, depth),
-            Node::Leaf { path, value, aux } => {
-                Ok(self.apply_to_leaf(path, value, aux, changes, depth))
-            }
+            Node::Leaf { path, value, aux } => Ok(self.apply_to_leaf(path, value, aux, changes, depth)),
         }
     }
 
@@ -155,15 +128,11 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
         }
         while let Some(first) = rest.first() {
             let at = nibble(first.key, depth);
-            let (group, after) =
-                rest.split_at(rest.partition_point(|change| nibble(change.key, depth) == at));
+            let (group, after) = rest.split_at(rest.partition_point(|change| nibble(change.key, depth) == at));
             rest = after;
             let slot = &mut branch.links[usize::from(at)];
-            let outcome = if slot.exists() {
-                self.apply(slot.id, group, depth + 1)?
-            } else {
-                self.build(group, depth + 1)
-            };
+            let outcome =
+                if slot.exists() { self.apply(slot.id, group, depth + 1)? } else { self.build(group, depth + 1) };
             match outcome {
                 Outcome::Same => continue,
                 Outcome::Gone if !slot.exists() => continue,
@@ -172,11 +141,7 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
             }
             changed = true;
         }
-        if changed {
-            self.settle(&branch)
-        } else {
-            Ok(Outcome::Same)
-        }
+        if changed { self.settle(&branch) } else { Ok(Outcome::Same) }
     }
 
     /// Write a changed branch, or what is left of it.
@@ -184,12 +149,8 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
         let mut children = (0u8..16).filter(|&at| branch.links[usize::from(at)].exists());
         let link = match (children.next(), children.next(), branch.value) {
             (None, _, None) => return Ok(Outcome::Gone),
-            (None, _, Some((value, aux))) => {
-                self.writer.leaf(Nibbles::EMPTY, Nibbles::EMPTY, value, aux)
-            }
-            (Some(at), None, None) => {
-                self.join(Nibbles::single(at), branch.links[usize::from(at)])?
-            }
+            (None, _, Some((value, aux))) => self.writer.leaf(Nibbles::EMPTY, Nibbles::EMPTY, value, aux),
+            (Some(at), None, None) => self.join(Nibbles::single(at), branch.links[usize::from(at)])?,
             _ => self.writer.branch(branch),
         };
         Ok(Outcome::New(link))
@@ -220,17 +181,12 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
     ) -> Result<Outcome, StateError> {
         let shared = |changes: &[Change<'_>]| {
             let ends = [changes.first(), changes.last()];
-            ends.into_iter()
-                .flatten()
-                .map(|change| change.path(depth).common(&path))
-                .min()
-                .unwrap_or(0)
+            ends.into_iter().flatten().map(|change| change.path(depth).common(&path)).min().unwrap_or(0)
         };
         let mut kept = Cow::Borrowed(changes);
         if shared(&kept) < path.len() {
             // What is not below the path is not there: deleting it must not split the path.
-            kept.to_mut()
-                .retain(|change| !change.deletes() || change.path(depth).starts_with(&path));
+            kept.to_mut().retain(|change| !change.deletes() || change.path(depth).starts_with(&path));
         }
         if kept.is_empty() {
             return Ok(Outcome::Same);
@@ -244,11 +200,8 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
         }
         let below = path.skip(fork + 1);
         let mut branch = Branch::EMPTY;
-        branch.links[usize::from(path.at(fork))] = if below.is_empty() {
-            child
-        } else {
-            self.writer.extension(below, Nibbles::EMPTY, &child)
-        };
+        branch.links[usize::from(path.at(fork))] =
+            if below.is_empty() { child } else { self.writer.extension(below, Nibbles::EMPTY, &child) };
         match self.apply_to_branch(branch, true, &kept, depth + fork)? {
             Outcome::New(link) if fork > 0 => self.join(path.take(fork), link).map(Outcome::New),
             other => Ok(other),
@@ -271,21 +224,14 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
             } else if change.value == value && change.aux == aux {
                 Outcome::Same
             } else {
-                Outcome::New(
-                    self.writer
-                        .leaf(path, Nibbles::EMPTY, change.value, change.aux),
-                )
+                Outcome::New(self.writer.leaf(path, Nibbles::EMPTY, change.value, change.aux))
             };
         }
         let mut nibbles = Vec::new();
         changes[0].path(0).take(depth).unpack_into(&mut nibbles);
         path.unpack_into(&mut nibbles);
         let key = pack(&nibbles);
-        let old = Change {
-            key: &key,
-            value,
-            aux,
-        };
+        let old = Change { key: &key, value, aux };
         let mut merged: Vec<Change<'_>> = changes.to_vec();
         match merged.binary_search_by(|change| change.key.cmp(&key)) {
             Ok(at) if merged[at].value == value && merged[at].aux == aux => {}
@@ -305,12 +251,7 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
             return Outcome::Gone;
         };
         let Some(last) = live.next_back() else {
-            return Outcome::New(self.writer.leaf(
-                first.path(depth),
-                Nibbles::EMPTY,
-                first.value,
-                first.aux,
-            ));
+            return Outcome::New(self.writer.leaf(first.path(depth), Nibbles::EMPTY, first.value, first.aux));
         };
         // First and last fork below what all share, so the branch there has two live entries at least.
         let shared = first.path(depth).common(&last.path(depth));
@@ -327,11 +268,7 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
             }
             let at = nibble(entry.key, fork);
             let below = |entry: &Change<'_>| entry.deletes() || nibble(entry.key, fork) == at;
-            let (group, after) = rest.split_at(
-                rest.iter()
-                    .position(|entry| !below(entry))
-                    .unwrap_or(rest.len()),
-            );
+            let (group, after) = rest.split_at(rest.iter().position(|entry| !below(entry)).unwrap_or(rest.len()));
             rest = after;
             if let Outcome::New(link) = self.build(group, fork + 1) {
                 branch.links[usize::from(at)] = link;
@@ -341,9 +278,6 @@ impl<'a, S: NodeSource + ?Sized> Pass<'a, S> {
         if shared == 0 {
             return Outcome::New(link);
         }
-        Outcome::New(
-            self.writer
-                .extension(first.path(depth).take(shared), Nibbles::EMPTY, &link),
-        )
+        Outcome::New(self.writer.extension(first.path(depth).take(shared), Nibbles::EMPTY, &link))
     }
 }

@@ -24,25 +24,12 @@ type OnLeaf<'f> = &'f mut dyn FnMut(&[u8], Leaf<'_>) -> Result<(), StateError>;
 /// Read the whole trie at `root` and check every reference by hashing the node behind it.
 ///
 /// `on_leaf` sees every key and entry, so that the caller can go on into storage tries.
-pub fn verify<S: NodeSource + ?Sized>(
-    source: &S,
-    root: Root,
-    on_leaf: OnLeaf<'_>,
-) -> Result<Verified, StateError> {
-    let mut walk = Walk {
-        source,
-        on_leaf,
-        seen: Verified::default(),
-        path: Vec::new(),
-    };
+pub fn verify<S: NodeSource + ?Sized>(source: &S, root: Root, on_leaf: OnLeaf<'_>) -> Result<Verified, StateError> {
+    let mut walk = Walk { source, on_leaf, seen: Verified::default(), path: Vec::new() };
     if root.id == 0 {
         return match root.hash == Root::EMPTY.hash {
             true => Ok(walk.seen),
-            false => Err(StateError::WrongHash {
-                id: 0,
-                expected: root.hash,
-                found: Root::EMPTY.hash,
-            }),
+            false => Err(StateError::WrongHash { id: 0, expected: root.hash, found: Root::EMPTY.hash }),
         };
     }
     let rlp = walk.rlp(root.id)?;
@@ -53,15 +40,7 @@ pub fn verify<S: NodeSource + ?Sized>(
 
 fn expect_hash(id: NodeId, expected: B256, rlp: &[u8]) -> Result<(), StateError> {
     let found = keccak256(rlp);
-    if found == expected {
-        Ok(())
-    } else {
-        Err(StateError::WrongHash {
-            id,
-            expected,
-            found,
-        })
-    }
+    if found == expected { Ok(()) } else { Err(StateError::WrongHash { id, expected, found }) }
 }
 
 struct Walk<'a, S: ?Sized> {
@@ -85,11 +64,7 @@ impl<S: NodeSource + ?Sized> Walk<'_, S> {
         if link.is_hash() {
             expect_hash(link.id, link.hash(), &rlp)?;
         } else if link.reference() != rlp {
-            return Err(StateError::WrongHash {
-                id: link.id,
-                expected: link.hash(),
-                found: keccak256(&rlp),
-            });
+            return Err(StateError::WrongHash { id: link.id, expected: link.hash(), found: keccak256(&rlp) });
         }
         self.below(link.id)
     }

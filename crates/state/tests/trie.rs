@@ -6,8 +6,7 @@ use alloy_primitives::{B256, keccak256};
 use alloy_trie::proof::verify_proof;
 use alloy_trie::{HashBuilder, Nibbles};
 use noria_state::{
-    Layered, MemoryNodes, NodeBatch, NodeSource, Root, StateError, get, leaves, prove, trie_root,
-    update, verify,
+    Layered, MemoryNodes, NodeBatch, NodeSource, Root, StateError, get, leaves, prove, trie_root, update, verify,
 };
 use proptest::prelude::*;
 
@@ -24,15 +23,7 @@ fn oracle_root(model: &Model) -> B256 {
 }
 
 fn changes(writes: &Writes) -> Vec<(&[u8], Option<(&[u8], u64)>)> {
-    writes
-        .iter()
-        .map(|(key, value)| {
-            (
-                &key[..],
-                (!value.is_empty()).then(|| (&value[..], aux_of(value))),
-            )
-        })
-        .collect()
+    writes.iter().map(|(key, value)| (&key[..], (!value.is_empty()).then(|| (&value[..], aux_of(value))))).collect()
 }
 
 /// A number beside the value that a wrong copy would show; 0 for some.
@@ -52,13 +43,7 @@ fn write(model: &mut Model, writes: &Writes) {
 
 fn assert_holds<S: NodeSource>(nodes: &S, root: Root, model: &Model) {
     let found: Vec<_> = leaves(nodes, root).map(|entry| entry.unwrap()).collect();
-    assert_eq!(
-        found
-            .iter()
-            .map(|entry| (entry.key.clone(), entry.value.clone()))
-            .collect::<Model>(),
-        *model
-    );
+    assert_eq!(found.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect::<Model>(), *model);
     assert!(found.is_sorted_by(|a, b| a.key < b.key));
     for entry in &found {
         assert_eq!(entry.aux, aux_of(&entry.value));
@@ -77,14 +62,7 @@ fn assert_holds<S: NodeSource>(nodes: &S, root: Root, model: &Model) {
 
 /// Keys of one length that share many beginnings, so that all shapes of nodes appear.
 fn key(length: usize) -> impl Strategy<Value = Vec<u8>> {
-    let byte = prop_oneof![
-        Just(0x00u8),
-        Just(0x01),
-        Just(0x10),
-        Just(0x11),
-        Just(0xf1),
-        any::<u8>()
-    ];
+    let byte = prop_oneof![Just(0x00u8), Just(0x01), Just(0x10), Just(0x11), Just(0xf1), any::<u8>()];
     proptest::collection::vec(byte, length)
 }
 
@@ -98,10 +76,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn rounds(length: usize) -> impl Strategy<Value = Vec<Writes>> {
-    proptest::collection::vec(
-        proptest::collection::btree_map(key(length), value(), 0..24),
-        1..8,
-    )
+    proptest::collection::vec(proptest::collection::btree_map(key(length), value(), 0..24), 1..8)
 }
 
 fn check_rounds(rounds: &[Writes]) {
@@ -119,11 +94,7 @@ fn check_rounds(rounds: &[Writes]) {
         assert_eq!(made.hash, oracle_root(&model));
         assert_holds(&Layered::new(&nodes, &batch), made, &model);
         if made.hash == root.hash {
-            assert_eq!(
-                (made, batch.len()),
-                (root, 0),
-                "a change that changes nothing makes no node"
-            );
+            assert_eq!((made, batch.len()), (root, 0), "a change that changes nothing makes no node");
         }
         root = nodes.absorb(batch, made);
         past.push((root, model.clone()));
@@ -149,21 +120,9 @@ fn check_proofs(writes: &Writes, absent: &[Vec<u8>]) {
             assert_eq!(keccak256(only), root.hash);
             continue;
         }
-        verify_proof(
-            root.hash,
-            Nibbles::unpack(key),
-            model.get(key).cloned(),
-            &proof,
-        )
-        .unwrap();
+        verify_proof(root.hash, Nibbles::unpack(key), model.get(key).cloned(), &proof).unwrap();
         // The proof does not prove something else.
-        verify_proof(
-            root.hash,
-            Nibbles::unpack(key),
-            Some(b"else".to_vec()),
-            &proof,
-        )
-        .unwrap_err();
+        verify_proof(root.hash, Nibbles::unpack(key), Some(b"else".to_vec()), &proof).unwrap_err();
     }
 }
 
@@ -245,20 +204,11 @@ fn tries_of_the_public_examples() {
     let root = |items: &[(&str, &str)]| trie_root(items, false).unwrap().to_string();
     assert_eq!(root(&[]), Root::EMPTY.hash.to_string());
     assert_eq!(
-        root(&[
-            ("doe", "reindeer"),
-            ("dog", "puppy"),
-            ("dogglesworth", "cat")
-        ]),
+        root(&[("doe", "reindeer"), ("dog", "puppy"), ("dogglesworth", "cat")]),
         "0x8aad789dff2f538bca5d8ea56e8abe10f4c7ba3a5dea95fea4cd6e7c3a1168d3"
     );
     assert_eq!(
-        root(&[
-            ("do", "verb"),
-            ("horse", "stallion"),
-            ("doge", "coin"),
-            ("dog", "puppy")
-        ]),
+        root(&[("do", "verb"), ("horse", "stallion"), ("doge", "coin"), ("dog", "puppy")]),
         "0x5991bb8c6514148a29db676a14ac506cd2cd5775ace63c30a4fe457715e9ac84"
     );
     assert_eq!(root(&[("a", "b"), ("a", "")]), Root::EMPTY.hash.to_string());
@@ -276,65 +226,24 @@ fn one_batch_holds_storage_and_account_tries() {
         .collect();
     let storage = update(&nodes, Root::EMPTY, &slots, &mut batch).unwrap();
     let account = keccak256("account");
-    let state = update(
-        &nodes,
-        Root::EMPTY,
-        &[(account, Some((storage.hash, storage.id)))],
-        &mut batch,
-    )
-    .unwrap();
+    let state = update(&nodes, Root::EMPTY, &[(account, Some((storage.hash, storage.id)))], &mut batch).unwrap();
     let state = nodes.absorb(batch, state);
 
     let leaf = get(&nodes, state, account.as_slice()).unwrap().unwrap();
-    let storage = Root {
-        hash: B256::from_slice(leaf.value),
-        id: leaf.aux,
-    };
-    assert_eq!(
-        leaves(&nodes, storage)
-            .map(|entry| entry.unwrap().value)
-            .collect::<Vec<_>>(),
-        vec![b"slot value"; 50]
-    );
+    let storage = Root { hash: B256::from_slice(leaf.value), id: leaf.aux };
+    assert_eq!(leaves(&nodes, storage).map(|entry| entry.unwrap().value).collect::<Vec<_>>(), vec![b"slot value"; 50]);
     verify(&nodes, storage, &mut |_, _| Ok(())).unwrap();
 
     // A second block on top, in which the new storage root is known by its batch.
     let mut batch = NodeBatch::new();
-    let next = update(
-        &nodes,
-        storage,
-        &[(slots[0].0, Some((b"other", 0)))],
-        &mut batch,
-    )
-    .unwrap();
-    let again = update(
-        &nodes,
-        next,
-        &[(slots[1].0, Some((b"other", 0)))],
-        &mut batch,
-    )
-    .unwrap();
-    let state = update(
-        &nodes,
-        state,
-        &[(account, Some((again.hash, again.id)))],
-        &mut batch,
-    )
-    .unwrap();
+    let next = update(&nodes, storage, &[(slots[0].0, Some((b"other", 0)))], &mut batch).unwrap();
+    let again = update(&nodes, next, &[(slots[1].0, Some((b"other", 0)))], &mut batch).unwrap();
+    let state = update(&nodes, state, &[(account, Some((again.hash, again.id)))], &mut batch).unwrap();
     let layered = Layered::new(&nodes, &batch);
-    assert_eq!(
-        get(&layered, again, slots[0].0.as_slice())
-            .unwrap()
-            .unwrap()
-            .value,
-        b"other"
-    );
+    assert_eq!(get(&layered, again, slots[0].0.as_slice()).unwrap().unwrap().value, b"other");
     let state = nodes.absorb(batch, state);
     let leaf = get(&nodes, state, account.as_slice()).unwrap().unwrap();
-    let found = Root {
-        hash: B256::from_slice(leaf.value),
-        id: leaf.aux,
-    };
+    let found = Root { hash: B256::from_slice(leaf.value), id: leaf.aux };
     assert_eq!(found.hash, again.hash);
     verify(&nodes, found, &mut |_, _| Ok(())).unwrap();
 }
@@ -345,33 +254,19 @@ fn wrong_changes_are_refused_and_leave_the_batch_alone() {
     let mut batch = NodeBatch::new();
     let value = Some((b"value", 0));
     for keys in [[b"b", b"a"], [b"a", b"a"]] {
-        let error = update(
-            &nodes,
-            Root::EMPTY,
-            &keys.map(|key| (key, value)),
-            &mut batch,
-        )
-        .unwrap_err();
+        let error = update(&nodes, Root::EMPTY, &keys.map(|key| (key, value)), &mut batch).unwrap_err();
         assert!(matches!(error, StateError::Unsorted(1)));
     }
     let error = update(&nodes, Root::EMPTY, &[(vec![0; 257], value)], &mut batch).unwrap_err();
     assert!(matches!(error, StateError::KeyTooLong(257)));
-    let root = Root {
-        hash: B256::repeat_byte(1),
-        id: 7,
-    };
-    assert!(matches!(
-        update(&nodes, root, &[(b"a", value)], &mut batch),
-        Err(StateError::MissingNode(7))
-    ));
+    let root = Root { hash: B256::repeat_byte(1), id: 7 };
+    assert!(matches!(update(&nodes, root, &[(b"a", value)], &mut batch), Err(StateError::MissingNode(7))));
     assert!(batch.is_empty());
 }
 
 #[test]
 fn the_longest_keys_work() {
-    let mut items: Vec<(Vec<u8>, &[u8])> = (0..=256)
-        .map(|length| (vec![0x11; length], &b"value"[..]))
-        .collect();
+    let mut items: Vec<(Vec<u8>, &[u8])> = (0..=256).map(|length| (vec![0x11; length], &b"value"[..])).collect();
     let root = trie_root(&items, false).unwrap();
     items.reverse();
     assert_eq!(trie_root(&items, false).unwrap(), root);
@@ -379,10 +274,6 @@ fn the_longest_keys_work() {
 
 #[test]
 fn empty_trie_proves_absence_with_nothing() {
-    assert!(
-        prove(&MemoryNodes::new(), Root::EMPTY, &[0; 32])
-            .unwrap()
-            .is_empty()
-    );
+    assert!(prove(&MemoryNodes::new(), Root::EMPTY, &[0; 32]).unwrap().is_empty());
     verify_proof(Root::EMPTY.hash, Nibbles::unpack([0; 32]), None, &[]).unwrap();
 }
