@@ -56,7 +56,7 @@ lint: build ## Formatting, types, layers, clippy
 	$(call say,mypy --strict)
 	@$(BIN)/mypy
 	$(call say,import-linter)
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/lint-imports --no-cache --no-logo
 	$(call say,rustfmt and clippy)
 	@$(CARGO) fmt --all --check
 	@$(PYO3_ENV) $(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings

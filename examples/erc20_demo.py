@@ -1,7 +1,7 @@
 """A token on a development chain, told step by step.
 
-Starts ``noria dev``, and then does with it what anybody would do with any Ethereum node: web3.py deploys an
-ERC-20 contract, mints, transfers, approves, reads events, meets a revert and looks at a trace. Every answer is
+Starts ``noria dev``, and then does what anybody would do with any Ethereum node: web3.py deploys an ERC-20
+contract, mints, transfers, approves, reads events, meets a revert and looks at a trace. Every answer is
 checked.
 
 Run it with ``make demo``. It exits 0 when everything was as it must be, and 1 with one line when not.
