@@ -261,3 +261,10 @@ def test_dev_spec_funds_its_accounts_under_the_newest_rules() -> None:
 def test_dev_spec_refuses_an_address_of_another_length() -> None:
     with pytest.raises(SpecError, match="alloc: has 19 bytes, 20 are allowed"):
         dev_spec([bytes(19)], 0)
+
+
+def test_the_documented_example_is_a_specification() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "chain-specification.md").read_text(encoding="utf-8")
+    spec = ChainSpec.from_json(text.split("```json\n", 1)[1].split("```", 1)[0].encode())
+    assert spec.name == "example-testnet"
+    assert len(spec.alloc) == 2
