@@ -1,0 +1,1 @@
+"""The chain of one node: engine and mempool joined, block production, and what subscribers are told."""

@@ -1,0 +1,1 @@
+"""A node: services put together, their life, its log, and checks of the machine that it runs on."""
