@@ -248,6 +248,11 @@ def _valid_id(text: bytes) -> bool:
 def _explain(body: bytes | str) -> tuple[RpcError, Raw]:
     """Say why JSON is not a request, with its id if that can be found."""
     text = body.encode() if isinstance(body, str) else body
+    try:
+        # The typed decoder stops at the first mismatch; what follows may still break the syntax.
+        msgspec.json.decode(text, type=Raw)
+    except _PARSE_FAILURES as error:
+        return errors.parse_error(_parse_reason(error)), _NULL
     found = _id_of(text)
     if text.lstrip()[:1] != b"{":
         return errors.invalid_request("invalid request: expected an object"), _NULL
@@ -286,10 +291,19 @@ def rpc_error(error: Exception, method: str) -> RpcError:
         case UnknownBlock():
             return errors.server_error("header not found")
         case InvalidRequest():
-            return errors.invalid_params(str(error))
+            return _not_understood(str(error), method)
         case StoreError() | NoriaError():
             _log.error("rpc_engine_failed", method=method, error=repr(error))
             return errors.internal_error()
         case _:
             _log.exception("rpc_method_failed", method=method, exc_info=error)
             return errors.internal_error()
+
+
+def _not_understood(words: str, method: str) -> RpcError:
+    """Translate the engine's refusal of a call object or of overrides, which it reads itself."""
+    options = method == "debug_traceCall"
+    for what, place in (("call object", 0), ("state override", 2), ("block override", 2 if options else 3)):
+        if words.startswith(what):
+            return errors.invalid_params(f"invalid argument {place}: {words}")
+    return errors.server_error(words)
