@@ -89,7 +89,7 @@ contracts: $(STAMPS)/contracts ## Compile the system contracts into the package
 
 lock: $(STAMPS)/python ## Renew the lock files after a change of dependencies
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--upgrade pyproject.toml --group dev -o requirements-dev.lock
+		--upgrade pyproject.toml --group tools -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		-c requirements-dev.lock pyproject.toml -o requirements.lock
 	@$(CARGO) update --quiet

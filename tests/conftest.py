@@ -1,7 +1,10 @@
 """Fixtures that several rooms' tests share."""
 
+import importlib
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,14 @@ from noria.execution.spec import ChainSpec, dev_spec
 GENESIS_TIMESTAMP = 1_700_000_000
 REPOSITORY = Path(__file__).resolve().parent.parent
 PEERS = REPOSITORY / "build" / "npm" / "node_modules"
+
+# These libraries raise the recursion limit of the process when they are first imported, after which deep input
+# ends the process where it should raise. Only tests use them, so tests put the limit back.
+_limit = sys.getrecursionlimit()
+for _library in ("py_ecc", "ethereum"):
+    with suppress(ImportError):
+        importlib.import_module(_library)
+sys.setrecursionlimit(_limit)
 
 # Two busy cores say nothing about the code under test. In CI the examples are the same on every run.
 settings.register_profile("noria", deadline=None, derandomize=bool(os.environ.get("CI")))

@@ -2,6 +2,8 @@
 
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -255,3 +257,15 @@ def test_a_bad_mnemonic_is_named(words: str) -> None:
 def test_dev_account_count_is_bounded(count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} accounts are asked for"):
         dev_accounts(count)
+
+
+def test_the_recursion_limit_stays_as_it_was() -> None:
+    shown = "import sys; print(sys.getrecursionlimit())"
+    used = "from noria.execution.accounts import dev_accounts; dev_accounts(1)"
+    assert _output(f"{used}; {shown}") == _output(shown)
+
+
+def _output(program: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    ).stdout

@@ -8,18 +8,22 @@ import json
 import os
 import re
 import secrets
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from noria._core import InvalidKey, private_key_address
 from noria.primitives.addresses import checksum_address, parse_address
 from noria.primitives.types import Address
+
+if TYPE_CHECKING:
+    from eth_account import Account
 
 DEV_MNEMONIC: Final = "test test test test test test test test test test test junk"
 """Known to everybody: whoever sends money to its accounts on a public network loses it."""
@@ -163,9 +167,7 @@ class Keystore:
         if any(account.address == address for account in self.list()):
             raise DuplicateAccount(f"account {checksum_address(address)} is already in {self._directory}")
 
-        from eth_account import Account
-
-        content = Account.encrypt(private_key, password, kdf="scrypt", iterations=self._scrypt_n)
+        content = _eth_account().encrypt(private_key, password, kdf="scrypt", iterations=self._scrypt_n)
         content["address"] = address.hex()
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%f000Z")
         path = self._directory / f"UTC--{now}--{address.hex()}"
@@ -183,9 +185,7 @@ class Keystore:
             if account.address == address:
                 private_key = decrypt_key_file(_read(account.path), password, name=str(account.path))
                 if private_key_address(private_key) != address:
-                    raise CorruptKeyFile(
-                        f"{account.path} holds another account's key than its name says"
-                    )
+                    raise CorruptKeyFile(f"{account.path} holds another account's key than its name says")
                 return private_key
         raise UnknownAccount(
             f"no key file for {checksum_address(Address(address))} in {self._directory}: noria account list"
@@ -245,10 +245,8 @@ def decrypt_key_file(data: bytes, password: str, *, name: str = "the key file") 
     WrongPassword, CorruptKeyFile
     """
     _check_key_file(data, name)
-    from eth_account import Account
-
     try:
-        return bytes(Account.decrypt(json.loads(data), password))
+        return bytes(_eth_account().decrypt(json.loads(data), password))
     except ValueError as error:
         if "MAC mismatch" in str(error):
             raise WrongPassword(f"wrong password for {name}") from error
@@ -270,6 +268,7 @@ def dev_accounts(count: int = DEV_ACCOUNTS, mnemonic: str = DEV_MNEMONIC) -> lis
     """
     if not 0 <= count <= MAX_DEV_ACCOUNTS:
         raise ValueError(f"{count} accounts are asked for, 0 to {MAX_DEV_ACCOUNTS} are possible")
+    _eth_account()
     from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
     from eth_utils.exceptions import ValidationError
 
@@ -279,6 +278,20 @@ def dev_accounts(count: int = DEV_ACCOUNTS, mnemonic: str = DEV_MNEMONIC) -> lis
         raise InvalidMnemonic("the mnemonic is not one of BIP-39: check its words and their order") from error
     keys = [bytes(key_from_seed(seed, DERIVATION_PATH.format(index=index))) for index in range(count)]
     return [DevAccount(key_address(key), key) for key in keys]
+
+
+def _eth_account() -> "type[Account]":
+    """Import the library where it is needed: it takes most of a second.
+
+    One of its parts raises the recursion limit of the whole process a hundredfold. Deeply nested input from
+    outside would then end the process where it should raise `RecursionError`, so the limit is put back.
+    """
+    limit = sys.getrecursionlimit()
+    try:
+        from eth_account import Account
+    finally:
+        sys.setrecursionlimit(limit)
+    return Account
 
 
 # ---------------------------------------------------------------- key files from outside

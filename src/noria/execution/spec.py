@@ -6,6 +6,7 @@ on it; the first thing that is wrong is named in a `SpecError`.
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ from noria.primitives.hexes import format_data, format_quantity, parse_data, par
 from noria.primitives.types import NOR, UINT64_MAX, UINT256_MAX, ZERO_ADDRESS, ZERO_HASH, Address, Hash32, Wei
 
 MAX_SPEC_BYTES: Final = 16 * 1024 * 1024
+MAX_DEPTH: Final = 8
+"""Nesting of objects and arrays; a specification needs four."""
 MAX_GENESIS_ACCOUNTS: Final = 100_000
 MAX_CODE_BYTES: Final = 24_576
 """EIP-170."""
@@ -46,6 +49,7 @@ class SpecError(Exception):
 
 
 _NOTHING: Final = Wei(0)
+_STRING_OR_BRACKET: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +228,19 @@ class _AccountDocument(msgspec.Struct, forbid_unknown_fields=True):
     storage: dict[str, str] = {}
 
 
+def _check_depth(text: str) -> None:
+    """Refuse deep nesting beforehand: the parser recurses, as deep as the process's limit lets it."""
+    depth = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        token = match[0]
+        if token in ("[", "{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise SpecError(f"nested more than {MAX_DEPTH} deep")
+        elif token in ("]", "}"):
+            depth -= 1
+
+
 def _parse(data: bytes) -> object:
     if len(data) > MAX_SPEC_BYTES:
         raise SpecError(f"larger than {MAX_SPEC_BYTES} bytes")
@@ -241,11 +258,11 @@ def _parse(data: bytes) -> object:
         raise SpecError(f"{text} is not a number that JSON knows")
 
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
+        text = data.decode("utf-8")
+        _check_depth(text)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=constant)
     except UnicodeDecodeError as error:
         raise SpecError(f"not UTF-8 text (byte {error.start})") from error
-    except RecursionError as error:
-        raise SpecError("nested too deeply") from error
     except ValueError as error:
         raise SpecError(f"not JSON: {error}") from error
 
