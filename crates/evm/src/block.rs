@@ -12,7 +12,8 @@ use noria_state::Root;
 use revm::primitives::hardfork::SpecId;
 
 use crate::errors::{BlockError, TransactionError};
-use crate::machine::{Machine, Rules, RunError, block_env, machine, run_system_call, run_transaction};
+use crate::evm::Machine;
+use crate::machine::{Rules, RunError, block_env, machine, run_system_call, run_transaction};
 use crate::overlay::{Overlay, StateChange, StateSource};
 use crate::spec::{ChainSpec, blank_header};
 use crate::transaction::SignedTransaction;
@@ -122,7 +123,7 @@ pub fn open_block<S: StateSource>(
     parent: Parent<'_>,
     header: &Header,
     system_calls: &[SystemCall],
-) -> Result<Machine<Overlay<S>>, BlockError> {
+) -> Result<Machine<S>, BlockError> {
     let rules = rules(spec, header);
     let config = rules.config();
     let overlay = Overlay::new(source, parent.state, parent.hash, header.number, true);
@@ -154,11 +155,7 @@ impl Progress {
         Self { transactions: Vec::new(), outcomes: Vec::new(), gas_used: 0, bytes: 1_024 }
     }
 
-    fn run<S: StateSource>(
-        &mut self,
-        machine: &mut Machine<Overlay<S>>,
-        tx: &Arc<SignedTransaction>,
-    ) -> Result<(), RunError> {
+    fn run<S: StateSource>(&mut self, machine: &mut Machine<S>, tx: &Arc<SignedTransaction>) -> Result<(), RunError> {
         let result = run_transaction(machine, tx.env())?;
         self.gas_used += result.tx_gas_used();
         self.bytes += tx.raw.len() + 4;
@@ -175,12 +172,12 @@ impl Progress {
 
 fn seal<S: StateSource>(
     mut header: Header,
-    machine: Machine<Overlay<S>>,
+    machine: Machine<S>,
     progress: Progress,
     system_calls: Vec<SystemCall>,
     rejected: Vec<(B256, TransactionError)>,
 ) -> Result<Executed, BlockError> {
-    let change = machine.ctx.journaled_state.database.finish()?;
+    let change = machine.into_state().finish()?;
     let receipts: Vec<ReceiptEnvelope> = progress.outcomes.iter().map(Outcome::receipt).collect();
     let envelopes: Vec<_> = progress.transactions.iter().map(|tx| &tx.envelope).collect();
     header.gas_used = progress.gas_used;

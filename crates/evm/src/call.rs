@@ -14,7 +14,8 @@ use revm_inspectors::access_list::AccessListInspector;
 
 use crate::block::rules;
 use crate::errors::RequestError;
-use crate::machine::{Machine, RunError, block_env, machine};
+use crate::evm::Machine;
+use crate::machine::{RunError, block_env, machine};
 use crate::overlay::{Overlay, StateSource};
 use crate::spec::ChainSpec;
 
@@ -122,7 +123,7 @@ impl From<RunError> for RequestError {
 
 impl<S: StateSource> At<'_, S> {
     /// An EVM for simulated transactions: no nonce, base fee, block gas limit or EOA checks.
-    pub fn simulator(self, overrides: Overrides, gas_price_is_zero: bool) -> Result<Machine<Overlay<S>>, RequestError> {
+    pub fn simulator(self, overrides: Overrides, gas_price_is_zero: bool) -> Result<Machine<S>, RequestError> {
         let rules = rules(self.spec, self.header);
         let mut config = rules.config();
         config.disable_nonce_check = true;
@@ -290,10 +291,8 @@ pub fn estimate_gas<S: StateSource>(
     let mut machine = at.simulator(overrides, tx.gas_price == 0)?;
     if tx.gas_price > 0 {
         // A sender that pays cannot buy more gas than it has money for.
-        let balance = revm::Database::basic(&mut machine.ctx.journaled_state.database, tx.caller)
-            .map_err(RunError::Read)?
-            .unwrap_or_default()
-            .balance;
+        let balance =
+            revm::Database::basic(machine.state(), tx.caller).map_err(RunError::Read)?.unwrap_or_default().balance;
         let funds =
             balance.checked_sub(tx.value).ok_or_else(|| RequestError::invalid("insufficient funds for transfer"))?;
         high = high.min((funds / U256::from(tx.gas_price)).saturating_to());
@@ -347,7 +346,7 @@ pub fn access_list<S: StateSource>(
     for _ in 0..ACCESS_LIST_ROUNDS {
         tx.access_list = list.clone();
         let outcome = machine.inspect(tx.clone(), AccessListInspector::new(list.clone())).map_err(RunError::from)?;
-        let touched = machine.inspector.access_list();
+        let touched = machine.0.inspector.access_list();
         let result = CallResult::from(outcome.result);
         if touched == list || result.status != "success" {
             return Ok(describe(touched, result));

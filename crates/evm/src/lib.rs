@@ -4,6 +4,7 @@ pub mod block;
 pub mod call;
 pub mod engine;
 pub mod errors;
+pub mod evm;
 pub mod json;
 pub mod machine;
 pub mod overlay;

@@ -1,30 +1,18 @@
 //! Putting the EVM together: rules, block environment, precompiles, and one transaction at a time.
 
 use alloy_consensus::Header;
-use alloy_primitives::{B256, U256};
-use revm::bytecode::Bytecode;
+use alloy_primitives::{Address, Bytes, U256};
 use revm::context::result::{EVMError, ExecutionResult};
-use revm::context::{BlockEnv, CfgEnv, Context, Evm, Journal, TxEnv};
+use revm::context::{BlockEnv, CfgEnv, Context, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
-use revm::handler::instructions::EthInstructions;
-use revm::handler::{EthFrame, SystemCallEvm};
-use revm::interpreter::interpreter::EthInterpreter;
+use revm::handler::SYSTEM_ADDRESS;
 use revm::primitives::hardfork::SpecId;
-use revm::{Database, DatabaseCommit, ExecuteCommitEvm, MainBuilder, MainContext};
+use revm::{Database, ExecuteCommitEvm, MainBuilder, MainContext, SystemCallEvm};
 
 use crate::errors::{BlockError, ReadError, TransactionError};
+use crate::evm::Machine;
+use crate::overlay::{Overlay, StateSource};
 use crate::precompiles::Precompiles;
-
-/// The context of an EVM over a database.
-pub type MachineContext<D> = Context<BlockEnv, TxEnv, CfgEnv, D, Journal<D>, ()>;
-/// An EVM over a database, watched by an inspector.
-pub type Machine<D, I = ()> = Evm<
-    MachineContext<D>,
-    I,
-    EthInstructions<EthInterpreter, MachineContext<D>>,
-    Precompiles,
-    EthFrame<EthInterpreter>,
->;
 
 /// Rules of one block.
 #[derive(Debug, Clone)]
@@ -62,26 +50,22 @@ pub fn block_env(header: &Header, config: &CfgEnv) -> BlockEnv {
     }
 }
 
-/// An EVM over this database and block.
-pub fn machine<D: Database>(database: D, config: CfgEnv, block: BlockEnv, noria_precompiles: bool) -> Machine<D> {
-    watched_machine(database, config, block, noria_precompiles, ())
-}
-
-/// An EVM that reports to an inspector.
-pub fn watched_machine<D: Database, I>(
-    database: D,
+/// An EVM over this state and block.
+pub fn machine<S: StateSource>(
+    state: Overlay<S>,
     config: CfgEnv,
     block: BlockEnv,
     noria_precompiles: bool,
-    inspector: I,
-) -> Machine<D, I> {
+) -> Machine<S> {
     let precompiles = Precompiles::new(config.spec, noria_precompiles);
-    Context::mainnet()
-        .with_db(database)
-        .with_cfg(config)
-        .with_block(block)
-        .build_mainnet_with_inspector(inspector)
-        .with_precompiles(precompiles)
+    Machine(
+        Context::mainnet()
+            .with_db(state)
+            .with_cfg(config)
+            .with_block(block)
+            .build_mainnet()
+            .with_precompiles(precompiles),
+    )
 }
 
 /// Why one transaction did not run.
@@ -121,24 +105,18 @@ impl From<ReadError> for BlockError {
 }
 
 /// Run a transaction and keep its effects.
-pub fn run_transaction<D>(machine: &mut Machine<D>, tx: TxEnv) -> Result<ExecutionResult, RunError>
-where
-    D: Database<Error = ReadError> + DatabaseCommit,
-{
+pub fn run_transaction<S: StateSource>(machine: &mut Machine<S>, tx: TxEnv) -> Result<ExecutionResult, RunError> {
     Ok(machine.transact_commit(tx)?)
 }
 
 /// Run a system call and keep its effects; a contract without code is skipped, as EIP-4788 and EIP-2935 say.
-pub fn run_system_call<D>(
-    machine: &mut Machine<D>,
-    contract: alloy_primitives::Address,
-    data: alloy_primitives::Bytes,
-) -> Result<(), BlockError>
-where
-    D: Database<Error = ReadError> + DatabaseCommit,
-{
-    let code_hash = machine.ctx.journaled_state.database.basic(contract)?.map(|info| info.code_hash);
-    if code_hash.is_none_or(|hash| hash == Bytecode::default().hash_slow() || hash == B256::ZERO) {
+pub fn run_system_call<S: StateSource>(
+    machine: &mut Machine<S>,
+    contract: Address,
+    data: Bytes,
+) -> Result<(), BlockError> {
+    let info = machine.state().basic(contract)?;
+    if info.is_none_or(|info| info.is_empty_code_hash()) {
         return Ok(());
     }
     let mut outcome = machine.system_call(contract, data).map_err(RunError::from)?;
@@ -149,11 +127,7 @@ where
         ));
     }
     // The caller is no account and the call pays nothing.
-    outcome.state.retain(|address, _| *address == contract || !is_caller(address));
-    machine.ctx.journaled_state.database.commit(outcome.state);
+    outcome.state.remove(&SYSTEM_ADDRESS);
+    machine.commit(outcome.state);
     Ok(())
-}
-
-fn is_caller(address: &alloy_primitives::Address) -> bool {
-    *address == revm::handler::SYSTEM_ADDRESS
 }

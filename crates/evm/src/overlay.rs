@@ -154,6 +154,13 @@ impl<S: StateSource> Overlay<S> {
         }
     }
 
+    /// Whether anything is stored at this address.
+    pub fn has_storage(&mut self, address: Address) -> Result<bool, StoreError> {
+        let account = self.load(address)?;
+        Ok(account.stored.is_some_and(|stored| stored.storage.id != 0 && !account.wiped)
+            || account.slots.values().any(|(value, written)| *written && !value.is_zero()))
+    }
+
     /// Change an account in place, as genesis and call overrides do.
     pub fn edit(&mut self, address: Address, change: impl FnOnce(&mut AccountInfo)) -> Result<(), StoreError> {
         let account = self.load(address)?;
@@ -196,6 +203,7 @@ impl<S: StateSource> Overlay<S> {
         Ok(())
     }
 
+    /// Codes read from the store stand in `codes` already, so only created ones are new.
     fn keep_code(&mut self, hash: B256, code: Bytecode) {
         if let alloy_primitives::map::Entry::Vacant(entry) = self.codes.entry(hash) {
             self.new_codes.push((hash, code.original_bytes()));
@@ -352,17 +360,8 @@ impl<S: StateSource> DatabaseCommit for Overlay<S> {
                 Some(info.clone())
             };
             if let Some(code) = code.filter(|_| info.code_hash != KECCAK256_EMPTY) {
-                self.keep_code_if_new(info.code_hash, code);
+                self.keep_code(info.code_hash, code);
             }
-        }
-    }
-}
-
-impl<S: StateSource> Overlay<S> {
-    /// Codes read from the store stand in `codes` already, so only created ones are new.
-    fn keep_code_if_new(&mut self, hash: B256, code: Bytecode) {
-        if !self.codes.contains_key(&hash) {
-            self.keep_code(hash, code);
         }
     }
 }

@@ -180,7 +180,7 @@ fn run_case(test: &Test, fork: &str, case: &Post) -> (B256, Result<(), String>) 
             RunError::Read(error) => format!("state: {error}"),
         })
     });
-    let after = match machine.ctx.journaled_state.database.finish() {
+    let after = match machine.into_state().finish() {
         Ok(change) => change.root.hash,
         Err(error) => return (B256::ZERO, Err(error.to_string())),
     };

@@ -36,7 +36,7 @@ pub fn trace_transaction<S: StateSource>(
     let tx = traced.env();
     let mut machine = machine.with_inspector(inspector(config).with_transaction_gas_limit(tx.gas_limit));
     let result = machine.inspect_one_tx(tx).map_err(RunError::from)?;
-    Ok(machine.inspector.geth_builder().geth_call_traces(config, result.tx_gas_used()))
+    Ok(machine.0.inspector.geth_builder().geth_call_traces(config, result.tx_gas_used()))
 }
 
 /// Trace a simulated call.
@@ -52,7 +52,7 @@ pub fn trace_call<S: StateSource>(
         .simulator(overrides, tx.gas_price == 0)?
         .with_inspector(inspector(config).with_transaction_gas_limit(tx.gas_limit));
     let result = machine.inspect_one_tx(tx).map_err(RunError::from)?;
-    Ok(machine.inspector.geth_builder().geth_call_traces(config, result.tx_gas_used()))
+    Ok(machine.0.inspector.geth_builder().geth_call_traces(config, result.tx_gas_used()))
 }
 
 fn request_error(error: BlockError) -> RequestError {
