@@ -11,6 +11,8 @@ PYTHON ?= python3
 CARGO ?= cargo
 NORIA_FIXTURES ?= ../shared/fixtures
 PYTEST_WORKERS ?= 2
+# What every benchmark program gets, for example BENCH_ARGUMENTS=--quick.
+BENCH_ARGUMENTS ?=
 export NORIA_FIXTURES
 
 VENV := .venv
@@ -67,8 +69,9 @@ format: $(STAMPS)/python ## Format Python and Rust sources in place
 	@$(CARGO) fmt --all
 
 bench: build peers ## Run the benchmark programs; each prints a table with the peer in the same run
-	@for program in benchmarks/bench_*.py; do \
-		printf '\033[1m==> %s\033[0m\n' "$$program"; $(BIN)/python "$$program"; done
+	@for file in $$(grep -l '^if __name__ ==' benchmarks/*.py); do \
+		program=benchmarks.$$(basename "$$file" .py); printf '\033[1m==> %s\033[0m\n' "$$program"; \
+		$(BIN)/python -m "$$program" $(BENCH_ARGUMENTS); done
 
 conformance: build ## The public Ethereum suites in full: state tests, tries, RLP
 	@test -d "$(NORIA_FIXTURES)/ethereum-tests" || { echo "no test data: put a checkout of ethereum/tests at" \
@@ -125,7 +128,9 @@ $(STAMPS)/contracts: $(CONTRACT_SOURCES) | $(STAMPS)/python
 
 $(STAMPS)/extension: $(RUST_SOURCES) pyproject.toml $(STAMPS)/python $(STAMPS)/contracts
 	$(call say,Rust engines (the first build takes some minutes))
-	@VIRTUAL_ENV=$(abspath $(VENV)) CARGO=$(CARGO) $(BIN)/maturin develop --release --locked
+	@# The lock file has already brought every dependency: pip must look nothing up here.
+	@PATH=$(abspath $(BIN)):$$PATH VIRTUAL_ENV=$(abspath $(VENV)) CARGO=$(CARGO) PIP_NO_INDEX=1 PIP_QUIET=1 \
+		$(BIN)/maturin develop --release --locked
 	@touch $@
 
 # Other people's programs, for tests and benchmarks that compare with them. Without npm those tests are skipped.

@@ -18,8 +18,8 @@ GENESIS_TIMESTAMP = 1_700_000_000
 REPOSITORY = Path(__file__).resolve().parent.parent
 PEERS = REPOSITORY / "build" / "npm" / "node_modules"
 
-# These libraries raise the recursion limit of the process when they are first imported, after which deep input
-# ends the process where it should raise. Only tests use them, so tests put the limit back.
+# These libraries raise the recursion limit of the process when they are first imported, after which deep
+# input ends the process where it should raise. Only tests use them, so tests put the limit back.
 _limit = sys.getrecursionlimit()
 for _library in ("py_ecc", "ethereum"):
     with suppress(ImportError):
