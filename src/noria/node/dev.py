@@ -207,9 +207,11 @@ class DevNode:
 
     def _new_specification(self) -> ChainSpec:
         spec = dev_spec([account.address for account in self.accounts], int(time.time()))
-        given = {"chain_id": self.config.chain_id, "gas_limit": self.config.gas_limit}
+        chain_id, gas_limit = self.config.chain_id, self.config.gas_limit
         return dataclasses.replace(
-            spec, **{name: value for name, value in given.items() if value is not None}
+            spec,
+            chain_id=spec.chain_id if chain_id is None else chain_id,
+            gas_limit=spec.gas_limit if gas_limit is None else gas_limit,
         )
 
     def _check_match(self, data_dir: Path, spec: ChainSpec) -> None:
@@ -226,6 +228,6 @@ class DevNode:
         unknown = [account for account in self.accounts if account.address not in spec.alloc]
         if unknown:
             raise ChainMismatch(
-                f"{data_dir} holds a chain in which {len(unknown)} of these {len(self.accounts)} accounts have "
-                "no funds from genesis: use the accounts of its beginning, or another directory"
+                f"{data_dir} holds a chain without genesis funds for {len(unknown)} of these "
+                f"{len(self.accounts)} accounts: use those of its beginning, or another directory"
             )
