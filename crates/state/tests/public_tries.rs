@@ -1,0 +1,63 @@
+//! The public trie tests (`TrieTests` of ethereum/tests), where they are at hand.
+//!
+//! `NORIA_FIXTURES` names the folder that holds `ethereum-tests`; without it, `fixtures` beside the checkout is tried.
+
+use std::fs;
+use std::path::PathBuf;
+
+use alloy_primitives::hex;
+use noria_state::trie_root;
+use serde_json::Value;
+
+fn folder() -> Option<PathBuf> {
+    let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    let fixtures = std::env::var_os("NORIA_FIXTURES").map_or_else(beside, PathBuf::from);
+    Some(fixtures.join("ethereum-tests/TrieTests")).filter(|folder| folder.is_dir())
+}
+
+fn bytes(text: &Value) -> Vec<u8> {
+    match text.as_str() {
+        None => Vec::new(),
+        Some(text) => match text.strip_prefix("0x") {
+            Some(digits) => hex::decode(digits).expect("the file holds hexadecimal"),
+            None => text.as_bytes().to_vec(),
+        },
+    }
+}
+
+/// Runs every case of a file; returns how many.
+fn run(file: &str, secure: bool) -> usize {
+    let Some(folder) = folder() else {
+        eprintln!("skipped: no TrieTests found; set NORIA_FIXTURES");
+        return usize::MAX;
+    };
+    let cases: Value = serde_json::from_str(&fs::read_to_string(folder.join(file)).unwrap()).unwrap();
+    let cases = cases.as_object().unwrap();
+    for (name, case) in cases {
+        let items: Vec<(Vec<u8>, Vec<u8>)> = match &case["in"] {
+            Value::Array(pairs) => pairs.iter().map(|pair| (bytes(&pair[0]), bytes(&pair[1]))).collect(),
+            map => map
+                .as_object()
+                .unwrap()
+                .iter()
+                .map(|(key, value)| (bytes(&key.as_str().into()), bytes(value)))
+                .collect(),
+        };
+        let root = trie_root(&items, secure).unwrap();
+        assert_eq!(root.to_string(), case["root"].as_str().unwrap(), "{file} {name}");
+    }
+    cases.len()
+}
+
+#[test]
+fn plain_tries() {
+    assert!(run("trietest.json", false) >= 4);
+    assert!(run("trieanyorder.json", false) >= 7);
+}
+
+#[test]
+fn tries_of_hashed_keys() {
+    assert!(run("trietest_secureTrie.json", true) >= 3);
+    assert!(run("trieanyorder_secureTrie.json", true) >= 7);
+    assert!(run("hex_encoded_securetrie_test.json", true) >= 3);
+}
