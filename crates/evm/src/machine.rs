@@ -28,7 +28,14 @@ pub struct Rules {
 impl Rules {
     /// The EVM configuration under these rules.
     pub fn config(&self) -> CfgEnv {
-        CfgEnv::new_with_spec(self.spec).with_chain_id(self.chain_id)
+        // Our chains refuse blob transactions before they come here; official tests do not. EIP-7691 raised the block's
+        // limit from 6 to 9, EIP-7594 set 6 per transaction.
+        let per_prague_block = self.spec.is_enabled_in(SpecId::PRAGUE) && !self.spec.is_enabled_in(SpecId::OSAKA);
+        CfgEnv::new_with_spec(self.spec).with_chain_id(self.chain_id).with_max_blobs_per_tx(if per_prague_block {
+            9
+        } else {
+            6
+        })
     }
 }
 
