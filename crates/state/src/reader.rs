@@ -10,7 +10,7 @@ use crate::block::{StoredHeader, TransactionLocation};
 use crate::errors::{StateError, StoreError};
 use crate::items::Items;
 use crate::node::{NodeId, NodeSource};
-use crate::schema::{Part, Tables, addresses_of, damaged, hashes_of, parse_location};
+use crate::schema::{MAX_EXTRA_KEY_BYTES, Part, Tables, addresses_of, damaged, hashes_of, parse_location};
 use crate::store::Shared;
 
 /// An immutable snapshot of a [`crate::Store`]: what was committed before it was taken.
@@ -104,6 +104,9 @@ impl Reader {
 
     /// An entry of the `extra` table.
     pub fn extra(&self, key: &[u8]) -> Result<Option<&[u8]>, StoreError> {
+        if key.is_empty() || key.len() > MAX_EXTRA_KEY_BYTES {
+            return Ok(None);
+        }
         Ok(self.tables.extra.get(&self.txn, key)?)
     }
 }

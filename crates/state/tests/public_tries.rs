@@ -25,11 +25,11 @@ fn bytes(text: &Value) -> Vec<u8> {
     }
 }
 
-/// Runs every case of a file; returns how many.
-fn run(file: &str, secure: bool) -> usize {
+/// Runs every case of a file; says how many, or `None` where the files are not at hand.
+fn run(file: &str, secure: bool) -> Option<usize> {
     let Some(folder) = folder() else {
         eprintln!("skipped: no TrieTests found; set NORIA_FIXTURES");
-        return usize::MAX;
+        return None;
     };
     let cases: Value = serde_json::from_str(&fs::read_to_string(folder.join(file)).unwrap()).unwrap();
     let cases = cases.as_object().unwrap();
@@ -46,18 +46,18 @@ fn run(file: &str, secure: bool) -> usize {
         let root = trie_root(&items, secure).unwrap();
         assert_eq!(root.to_string(), case["root"].as_str().unwrap(), "{file} {name}");
     }
-    cases.len()
+    Some(cases.len())
 }
 
 #[test]
 fn plain_tries() {
-    assert!(run("trietest.json", false) >= 4);
-    assert!(run("trieanyorder.json", false) >= 7);
+    assert!(run("trietest.json", false).is_none_or(|cases| cases >= 4));
+    assert!(run("trieanyorder.json", false).is_none_or(|cases| cases >= 7));
 }
 
 #[test]
 fn tries_of_hashed_keys() {
-    assert!(run("trietest_secureTrie.json", true) >= 3);
-    assert!(run("trieanyorder_secureTrie.json", true) >= 7);
-    assert!(run("hex_encoded_securetrie_test.json", true) >= 3);
+    assert!(run("trietest_secureTrie.json", true).is_none_or(|cases| cases >= 3));
+    assert!(run("trieanyorder_secureTrie.json", true).is_none_or(|cases| cases >= 7));
+    assert!(run("hex_encoded_securetrie_test.json", true).is_none_or(|cases| cases >= 3));
 }

@@ -22,7 +22,9 @@ fn oracle_root(model: &Model) -> B256 {
     builder.root()
 }
 
-fn changes(writes: &Writes) -> Vec<(&[u8], Option<(&[u8], u64)>)> {
+type Changes<'a> = Vec<(&'a [u8], Option<(&'a [u8], u64)>)>;
+
+fn changes(writes: &Writes) -> Changes<'_> {
     writes.iter().map(|(key, value)| (&key[..], (!value.is_empty()).then(|| (&value[..], aux_of(value))))).collect()
 }
 
