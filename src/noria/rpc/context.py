@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from noria._core import Engine, Header
 from noria.rpc.backend import DevAccounts, FinalityTags, HeadIsFinal
 from noria.rpc.errors import RpcError, server_error
+from noria.rpc.inline import InlineCalls
 from noria.rpc.params import BlockRef
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Services:
     finality: FinalityTags
     config: RpcConfig
     workers: Workers
+    inline: InlineCalls
     feed: ChainFeed
     filters: Filters
     registry: Registry
@@ -74,6 +76,7 @@ class Services:
             finality=backend.finality or HeadIsFinal(backend.chain),
             config=config,
             workers=workers,
+            inline=InlineCalls(workers),
             feed=feed,
             filters=filters,
             registry=registry,

@@ -52,8 +52,7 @@ class _Failure(msgspec.Struct, frozen=True):
     error: _ErrorBody
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(msgspec.Struct, frozen=True):
     """A well-formed request: a known method and its arguments. ``id`` is ``None`` for a notification."""
 
     id: Raw | None
@@ -61,8 +60,7 @@ class _Call:
     arguments: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
+class _Refused(msgspec.Struct, frozen=True):
     """A request that is answered with an error without calling anything."""
 
     id: Raw | None

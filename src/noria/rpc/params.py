@@ -163,7 +163,7 @@ def block_number(text: str) -> BlockRef:
 def block_ref(value: str | BlockIdentifier) -> BlockRef:
     """Read a block tag, number, hash, or EIP-1898 object."""
     if isinstance(value, str):
-        return BlockRef(hash=hash32(value)) if len(value) == 66 else block_number(value)
+        return _TAGS.get(value) or (BlockRef(hash=hash32(value)) if len(value) == 66 else block_number(value))
     if value.blockNumber is not None and value.blockHash is not None:
         raise ParamError("cannot specify both BlockHash and BlockNumber, choose one or the other")
     if value.blockNumber is not None:

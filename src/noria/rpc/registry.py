@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import Raw
 
 from noria.rpc.errors import ParamError, RpcError, invalid_params
 from noria.rpc.params import Codec, Schema
@@ -44,6 +44,7 @@ class Method:
     batch: BatchHandler | None
     _decoder: msgspec.json.Decoder[Any]
     _required: int
+    _steps: tuple[tuple[Callable[[Any], Any] | None, bool, Any], ...]
 
     def bind(self, params: Raw) -> tuple[Any, ...]:
         """Decode the arguments of one call.
@@ -53,27 +54,25 @@ class Method:
         RpcError
             -32602, in geth's words, naming the argument.
         """
-        text = bytes(params)
-        if not self._required and text in (b"", b"null", b"[]"):
+        if not self._required and bytes(params) in (b"", b"null", b"[]"):
             return tuple(param.default for param in self.params)
         try:
-            wires = msgspec.structs.astuple(self._decoder.decode(text))
+            wires = msgspec.structs.astuple(self._decoder.decode(params))
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise self._explain(text) from None
+            raise self._explain(bytes(params)) from None
         values = []
-        for place, (param, wire) in enumerate(zip(self.params, wires, strict=True)):
-            if wire is UNSET or wire is None:
-                values.append(param.default)
+        for wire, (convert, required, default) in zip(wires, self._steps, strict=True):
+            if wire is None:
+                values.append(default)
                 continue
-            convert = param.codec.convert
             try:
                 value = wire if convert is None else convert(wire)
             except ParamError as error:
-                raise invalid_params(f"invalid argument {place}: {error}") from None
+                raise invalid_params(f"invalid argument {len(values)}: {error}") from None
             if value is None:
-                if param.required:
-                    raise invalid_params(f"missing value for required argument {place}")
-                value = param.default
+                if required:
+                    raise invalid_params(f"missing value for required argument {len(values)}")
+                value = default
             values.append(value)
         return tuple(values)
 
@@ -157,6 +156,7 @@ def _method(name: str, handler: Handler, result: Schema, batch: BatchHandler | N
         batch=batch,
         _decoder=msgspec.json.Decoder(wire),
         _required=sum(param.required for param in params),
+        _steps=tuple((param.codec.convert, param.required, param.default) for param in params),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from msgspec import Raw
@@ -39,6 +39,7 @@ DEFAULT_TIP: Final = 1_000_000_000
 """Tip in wei per gas that is suggested where recent blocks give no hint."""
 _TIP_BLOCKS: Final = 20
 _TIP_PERCENTILE: Final = 60.0
+_SIZE_CLASS_BITS: Final = 20
 _BLOB_BASE_FEE: Final = "0x1"
 """No block carries blobs, so the blob base fee stays at its minimum of one wei."""
 
@@ -103,7 +104,8 @@ async def fee_history(
     count = min(block_count, node.config.max_fee_history_blocks, newest.number + 1)
     if count == 0:
         return {"oldestBlock": "0x0", "gasUsedRatio": None}
-    history = await node.workers.run(node.engine.fee_history, newest.hash, count, reward_percentiles)
+    kind = ("fee history", count, len(reward_percentiles))
+    history = await node.inline.run(kind, node.engine.fee_history, newest.hash, count, reward_percentiles)
     headers = [header for header, _ in history]
     answer: dict[str, Any] = {
         "oldestBlock": hex(headers[0].number),
@@ -122,7 +124,8 @@ async def suggested_tip(context: Context) -> int:
     node = context.node
     head = node.chain.head
     count = min(_TIP_BLOCKS, head.number + 1)
-    history = await node.workers.run(node.engine.fee_history, head.hash, count, [_TIP_PERCENTILE])
+    kind = ("fee history", count, 1)
+    history = await node.inline.run(kind, node.engine.fee_history, head.hash, count, [_TIP_PERCENTILE])
     tips = sorted(found[0] for header, found in history if header.gas_used and found)
     return tips[len(tips) // 2] if tips else DEFAULT_TIP
 
@@ -149,7 +152,7 @@ async def get_block_by_number(context: Context, block: BlockNumberArg, hydrated:
 async def _block(context: Context, block_hash: bytes | None, hydrated: bool) -> Raw | None:
     if block_hash is None:
         return None
-    return _raw(await context.node.workers.run(context.node.engine.block_json, block_hash, hydrated))
+    return await _by_size(context, block_hash, context.node.engine.block_json, hydrated)
 
 
 def _count(context: Context, block_hash: bytes | None) -> str | None:
@@ -201,7 +204,18 @@ async def get_block_receipts(context: Context, block: BlockArg) -> Raw | None:
     block_hash = context.node.block_hash(block)
     if block_hash is None:
         return None
-    return _raw(await context.node.workers.run(context.node.engine.block_receipts_json, block_hash))
+    return await _by_size(context, block_hash, context.node.engine.block_receipts_json)
+
+
+async def _by_size(
+    context: Context, block_hash: bytes, read: Callable[..., bytes | None], *more: bool
+) -> Raw | None:
+    """Read something about a block; blocks that used about the same gas are about as long."""
+    header = context.node.engine.header(block_hash)
+    if header is None:
+        return None
+    kind = (read.__name__, more, header.gas_used >> _SIZE_CLASS_BITS)
+    return _raw(await context.node.inline.run(kind, read, block_hash, *more))
 
 
 # ---------------------------------------------------------------- transactions

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
 from msgspec import Raw
 
 from noria._core import CallResult, Engine
@@ -113,16 +114,17 @@ async def _call_together(context: Context, calls: Sequence[tuple[Any, ...]]) -> 
     node = context.node
     deadline = time.monotonic() + node.config.request_seconds
     answers: list[Any] = [None] * len(calls)
-    known: dict[BlockRef, bytes] = {}
+    last: BlockRef | None = None
+    block_hash = b""
     ready, places = [], []
     for place, (request, block, state_overrides, block_overrides) in enumerate(calls):
         try:
-            if block not in known:
-                known[block] = node.state_hash(block)
+            if block is not last:
+                block_hash, last = node.state_hash(block), block
         except Exception as error:
             answers[place] = rpc_error(error, "eth_call")
             continue
-        ready.append((known[block], request, state_overrides, block_overrides))
+        ready.append((block_hash, request, state_overrides, block_overrides))
         places.append(place)
     cap = node.config.call_gas_cap
     results = await node.workers.run(_call_each, node.engine, ready, cap, deadline)
@@ -142,15 +144,39 @@ async def call(
     """Execute a call on the state of a block without changing it and return its output."""
     node = context.node
     assert transaction is not None
-    result = await node.workers.run(
-        node.engine.call,
-        node.state_hash(block),
-        transaction,
-        gas_cap=node.config.call_gas_cap,
-        state_overrides=state_overrides,
-        block_overrides=block_overrides,
-    )
+    block_hash = node.state_hash(block)
+    cap = node.config.call_gas_cap
+    kind = _kind(transaction) if state_overrides is None and block_overrides is None else None
+    if kind is not None:
+        result = await node.inline.run(kind, node.engine.call, block_hash, transaction, gas_cap=cap)
+    else:
+        result = await node.workers.run(
+            node.engine.call,
+            block_hash,
+            transaction,
+            gas_cap=cap,
+            state_overrides=state_overrides,
+            block_overrides=block_overrides,
+        )
     return _answer(result)
+
+
+class _Target(msgspec.Struct, frozen=True):
+    to: str = ""
+    data: str = ""
+    input: str = ""
+
+
+_target: Final = msgspec.json.Decoder(_Target)
+
+
+def _kind(transaction: bytes) -> str | None:
+    """Return what calls of about the same cost have in common: the contract and its function."""
+    try:
+        target = _target.decode(transaction)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return target.to + (target.data or target.input)[:10] if len(target.to) == 42 else None
 
 
 @registry.method("eth_estimateGas", QUANTITY)
