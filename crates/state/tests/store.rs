@@ -187,6 +187,7 @@ fn extra_entries_are_written_and_deleted() {
     store.put_extra(&[(b"a".to_vec(), None), (b"never".to_vec(), None)]).unwrap();
     let reader = store.reader().unwrap();
     assert_eq!((reader.extra(b"a").unwrap(), reader.extra(&[7; 511]).unwrap()), (None, Some(&[][..])));
+    assert_eq!((reader.extra(b"").unwrap(), reader.extra(&[7; 512]).unwrap()), (None, None));
 }
 
 #[test]
