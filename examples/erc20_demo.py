@@ -75,8 +75,9 @@ def development_node() -> Iterator[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    output = _Output(process.stdout)
     try:
-        yield _address(process)
+        yield output.address()
     finally:
         process.terminate()
         try:
@@ -84,28 +85,37 @@ def development_node() -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        output.join()
 
 
-def _address(process: "subprocess.Popen[str]") -> str:
-    """Wait for the line that names the address; keep reading afterwards, so that the node never blocks."""
-    addresses: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    last_lines: deque[str] = deque(maxlen=5)
+class _Output(threading.Thread):
+    """Reads what the node prints, all its life, so that the node never waits for a reader."""
 
-    def read(output: IO[str]) -> None:
-        for line in output:
-            last_lines.append(line.strip())
-            if "Listening on " in line:
-                addresses.put(line.split("Listening on ", 1)[1].split()[0])
-        addresses.put(None)
+    def __init__(self, stream: IO[str] | None) -> None:
+        super().__init__(daemon=True)
+        self._stream = stream
+        self._last_lines: deque[str] = deque(maxlen=5)
+        self._addresses: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.start()
 
-    threading.Thread(target=read, args=(process.stdout,), daemon=True).start()
-    try:
-        address = addresses.get(timeout=START_SECONDS)
-    except queue.Empty:
-        raise DemoFailed(f"noria dev was not ready within {START_SECONDS} s") from None
-    if address is None:
-        raise DemoFailed(f"noria dev ended before it was ready: {' | '.join(last_lines)}")
-    return address
+    def run(self) -> None:
+        assert self._stream is not None
+        with self._stream:
+            for line in self._stream:
+                self._last_lines.append(line.strip())
+                if "Listening on " in line:
+                    self._addresses.put(line.split("Listening on ", 1)[1].split()[0])
+        self._addresses.put(None)
+
+    def address(self) -> str:
+        """Wait for the line that names the node's address."""
+        try:
+            address = self._addresses.get(timeout=START_SECONDS)
+        except queue.Empty:
+            raise DemoFailed(f"noria dev was not ready within {START_SECONDS} s") from None
+        if address is None:
+            raise DemoFailed(f"noria dev ended before it was ready: {' | '.join(self._last_lines)}")
+        return address
 
 
 # ---------------------------------------------------------------- the story
