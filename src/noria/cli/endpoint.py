@@ -1,0 +1,124 @@
+"""A small JSON-RPC client for commands: one request at a time, every size and wait bounded."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from noria.cli.errors import BadArgument, CommandError
+
+DEFAULT_URL: Final = "http://127.0.0.1:8545"
+MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+WAIT_SECONDS: Final = 30.0
+
+
+class Refused(CommandError):
+    """The node answered with a JSON-RPC error.
+
+    Attributes
+    ----------
+    code
+        The JSON-RPC error code.
+    data
+        Revert data or ``None``.
+    """
+
+    def __init__(self, method: str, code: int, message: str, data: Any) -> None:
+        super().__init__(f"the node refused {method}: {message} (code {code})")
+        self.code = code
+        self.data = data
+
+
+class Endpoint:
+    """A node's HTTP endpoint.
+
+    Parameters
+    ----------
+    url
+        ``http://host:port`` or ``https://…``.
+
+    Examples
+    --------
+    >>> Endpoint("http://127.0.0.1:8545").call("eth_chainId")  # doctest: +SKIP
+    '0x4e4f52'
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._parts = _parse(url)
+        self._next_id = 1
+
+    def call(self, method: str, *params: object) -> Any:
+        """Send one request and return its result; raise `Refused` or `CommandError`."""
+        request = {"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params}
+        self._next_id += 1
+        answer = self._post(json.dumps(request).encode())
+        if not isinstance(answer, dict):
+            raise CommandError(f"{self.url} does not speak JSON-RPC: the answer is not an object")
+        error = answer.get("error")
+        if isinstance(error, dict):
+            code = error.get("code")
+            raise Refused(
+                method, code if isinstance(code, int) else 0, str(error.get("message", "")), error.get("data")
+            )
+        if "result" not in answer:
+            raise CommandError(f"{self.url} does not speak JSON-RPC: neither result nor error in the answer")
+        return answer["result"]
+
+    def quantity(self, method: str, *params: object) -> int:
+        """Send one request whose result is a hexadecimal quantity."""
+        return parse_quantity(self.call(method, *params), method)
+
+    def _post(self, body: bytes) -> Any:
+        connection = self._connect()
+        try:
+            path = self._parts.path or "/"
+            if self._parts.query:
+                path += f"?{self._parts.query}"
+            connection.request("POST", path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read(MAX_ANSWER_BYTES + 1)
+        except TimeoutError:
+            raise CommandError(f"{self.url} did not answer within {WAIT_SECONDS:.0f} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise CommandError(f"cannot reach a node at {self.url}: {reason}") from None
+        finally:
+            connection.close()
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise CommandError(f"{self.url} sent more than {MAX_ANSWER_BYTES} bytes")
+        try:
+            return json.loads(answer)
+        except (ValueError, RecursionError):
+            raise CommandError(f"{self.url} answered HTTP {response.status} without JSON") from None
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._parts.hostname or "", self._parts.port
+        if self._parts.scheme == "https":
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(host, port, timeout=WAIT_SECONDS, context=context)
+        return http.client.HTTPConnection(host, port, timeout=WAIT_SECONDS)
+
+
+def parse_quantity(value: object, what: str) -> int:
+    """Read a ``0x`` quantity of at most 256 bits that a node sent."""
+    try:
+        if not isinstance(value, str) or not value.startswith("0x") or len(value) > 66:
+            raise ValueError
+        return int(value, 16)
+    except ValueError:
+        raise CommandError(f"the node's answer to {what} is not a quantity: {value!r:.80}") from None
+
+
+def _parse(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise BadArgument(f"--rpc {url!r} is not a URL like {DEFAULT_URL}")
+    return parts
