@@ -44,8 +44,8 @@ class ChainView(Protocol):
     mempool: Mempool
 
     @property
-    def head(self) -> Header:
-        """The canonical head."""
+    def pool_head(self) -> Header:
+        """The head that the mempool has followed."""
         ...
 
     def admitted(self, executable: list[Transaction]) -> None:
@@ -192,14 +192,16 @@ class Admission:
             unknown = [sender for sender in senders if sender not in accounts]
             if not unknown:
                 return
-            found = await self._run(len(unknown), self._chain.engine.nonces, self._chain.head.hash, unknown)
+            found = await self._run(
+                len(unknown), self._chain.engine.nonces, self._chain.pool_head.hash, unknown
+            )
             # Had the head changed meanwhile, `forget_accounts` would have put a new dictionary in its place.
             accounts.update(zip(unknown, found, strict=True))
 
     def _add(self, batch: list[Transaction | InvalidTransaction]) -> list[Outcome]:
         pool = self._chain.mempool
         accounts = self._accounts
-        base_fee = self._chain.head.next_base_fee()
+        base_fee = self._chain.pool_head.next_base_fee()
         now = self._now()
         outcomes: list[Outcome] = []
         executable: list[Transaction] = []

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 
-from noria._core import Engine, Header, InvalidTransaction, Transaction
+from noria._core import Engine, Header, InvalidTransaction, NoriaError, Transaction
 from noria.chain.admission import Admission, Outcome
 from noria.chain.clock import ChainClock
 from noria.chain.errors import ChainStopped
@@ -30,7 +30,6 @@ TRANSACTION_GAS_CAP: Final = 2**24
 """EIP-7825."""
 _SPARE_CANDIDATES: Final = 64
 """Candidates beyond what fits, for those that turn out to be invalid."""
-_EXPIRY_SECONDS: Final = 60.0
 
 T = TypeVar("T")
 
@@ -56,11 +55,13 @@ class Chain:
         Make a block at this pace instead; ``None`` for automine or, without it, only by `mine`.
     clock
         Wall clock, Unix seconds.
+    expiry_period_seconds
+        How often transactions behind old nonce gaps are looked for.
 
     Attributes
     ----------
-    head
-        Header of the canonical head.
+    pool_head
+        The head that the mempool has followed: `head`, except while a change of it is under way.
     events
         Subscriptions to heads and pending transactions.
     production_error
@@ -84,14 +85,17 @@ class Chain:
         automine: bool = True,
         block_time_seconds: float | None = None,
         clock: Callable[[], float] = time.time,
+        expiry_period_seconds: float = 60.0,
     ) -> None:
         self.engine = engine
         self.spec = spec
-        self.head = engine.head
+        self.pool_head = engine.head
+        self._changing = False
         self.events = Events()
-        self.mempool = Mempool(limits or dev_limits(spec, self.head))
+        self.mempool = Mempool(limits or dev_limits(spec, self.pool_head))
         self.production_error: Exception | None = None
         self._wall = clock
+        self._expiry_period = expiry_period_seconds
         self._clock = ChainClock(clock)
         self._waiters = Waiters()
         self._lock = asyncio.Lock()
@@ -188,6 +192,12 @@ class Chain:
         self._tell_departed()
 
     # ------------------------------------------------------------ reading
+
+    @property
+    def head(self) -> Header:
+        """Header of the canonical head, never older than what any other read has shown."""
+        # A block can be read from the moment it is stored, a little before the mempool has followed it.
+        return self.engine.head if self._changing else self.pool_head
 
     async def read(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function of the engine that may take long, in a thread."""
@@ -287,7 +297,14 @@ class Chain:
 
         async def locked() -> T:
             async with self._lock:
-                return await work
+                self._changing = True
+                try:
+                    return await work
+                except Exception:
+                    self._follow_engine()
+                    raise
+                finally:
+                    self._changing = False
 
         task = asyncio.get_running_loop().create_task(locked())
         self._writes.add(task)
@@ -299,6 +316,16 @@ class Chain:
         if not task.cancelled():
             task.exception()  # the caller may have gone away
 
+    def _follow_engine(self) -> None:
+        """Make sure after a failure that the next block is built on what is stored."""
+        try:
+            head = self.engine.head
+        except NoriaError as error:
+            _log.error("head_unreadable", error=str(error))
+            return
+        if head.hash != self.pool_head.hash:
+            self._adopt(HeadChange(head=head))
+
     async def _write(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writing, function, *arguments)
 
@@ -308,7 +335,7 @@ class Chain:
         return progress
 
     async def _mine(self, timestamp: int | None, *, empty: bool) -> tuple[Header, bool]:
-        parent = self.head
+        parent = self.pool_head
         at = self._clock.next_timestamp(parent.timestamp, timestamp)
         attributes = dev_attributes(parent, timestamp=at, gas_limit=self.spec.gas_limit)
         candidates = self.mempool.candidates(
@@ -331,7 +358,7 @@ class Chain:
         else:
             self._refresh(built.accounts)
         dropped = self._drop_rejected(built.rejected)
-        return self.head, built.change is not None or dropped > 0
+        return self.pool_head, built.change is not None or dropped > 0
 
     async def _import(
         self, rlp: bytes, system_calls: tuple[tuple[bytes, bytes], ...], make_head: bool | None
@@ -347,7 +374,7 @@ class Chain:
 
     def _adopt(self, change: HeadChange) -> None:
         """Follow a change of the head that is already stored."""
-        self.head = change.head
+        self.pool_head = change.head
         self._admission.forget_accounts()
         self.mempool.on_head(
             accounts=change.accounts,
@@ -368,7 +395,7 @@ class Chain:
 
     def _refresh(self, accounts: dict[bytes, tuple[int, int]]) -> None:
         """Check transactions anew against their accounts at the present head."""
-        self.mempool.on_head(accounts=accounts, base_fee=self.head.next_base_fee(), now=self._wall())
+        self.mempool.on_head(accounts=accounts, base_fee=self.pool_head.next_base_fee(), now=self._wall())
 
     def _drop_rejected(self, rejected: list[tuple[bytes, str, str]]) -> int:
         """Drop what a build found to be invalid, and return how many; accounts are up to date already."""
@@ -400,7 +427,7 @@ class Chain:
 
     async def _expire(self) -> None:
         while True:
-            await asyncio.sleep(_EXPIRY_SECONDS)
+            await asyncio.sleep(self._expiry_period)
             expired = self.mempool.expire(self._wall())
             if expired:
                 _log.info("transactions_expired", count=len(expired))
