@@ -8,7 +8,7 @@ from typing import Final
 
 MIB: Final = 1024 * 1024
 
-LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 """Host names that a request may always name; any other must be configured (DNS rebinding)."""
 
 

@@ -34,6 +34,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._max_head_bytes = max_head_bytes
         self._in_head = True
         self._head_bytes = 0
+        self._heads_in_data = 0
         self._head_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -43,8 +44,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and end the connection if a head grows too long."""
+        was_in_head = self._in_head
+        self._heads_in_data = 0
         super().data_received(data)
-        if self._in_head and self.parser is not None:
+        # What follows a head or body that ends within this data is no longer than one read from the socket, and
+        # the limit on idle connections ends it.
+        if was_in_head and self._in_head and not self._heads_in_data and self.parser is not None:
             self._head_bytes += len(data)
             if self._head_since is None:
                 self._head_since = self.loop.time()
@@ -55,6 +60,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request."""
         self._in_head = False
+        self._heads_in_data += 1
         self._head_bytes = 0
         self._head_since = None
         super().on_headers_complete()

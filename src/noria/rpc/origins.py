@@ -59,6 +59,7 @@ def origin_allowed(origin: bytes | None, allowed: tuple[str, ...]) -> bool:
     if text in (one.lower() for one in allowed):
         return True
     try:
-        return urlsplit(text).hostname in LOCAL_HOSTS
+        host = urlsplit(text).hostname or ""
     except ValueError:
         return False
+    return (f"[{host}]" if ":" in host else host) in LOCAL_HOSTS

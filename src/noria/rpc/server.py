@@ -180,9 +180,11 @@ class RpcServer:
 
     def _shown_host(self) -> str:
         host = self._config.host
-        if host in _WILDCARDS:
-            return "127.0.0.1"
-        return f"[{host}]" if ":" in host else host
+        return "127.0.0.1" if host in _WILDCARDS else _in_url(host)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _guarded(app: ASGIApp, config: RpcConfig) -> ASGIApp:
@@ -197,7 +199,7 @@ def _guarded(app: ASGIApp, config: RpcConfig) -> ASGIApp:
         )
     if "*" in config.allowed_hosts:
         return guarded
-    own = () if config.host in _WILDCARDS else (config.host,)
+    own = () if config.host in _WILDCARDS else (_in_url(config.host),)
     return HostGate(guarded, {*LOCAL_HOSTS, *own, *config.allowed_hosts})
 
 
