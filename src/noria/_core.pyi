@@ -231,10 +231,17 @@ class Engine:
     ) -> bytes:
         """Matching logs of these blocks in order as a JSON array; more than ``limit`` raise `InvalidRequest`."""
     def logs_range_json(
-        self, first: int, last: int, addresses: Sequence[bytes], topics: Sequence[Sequence[bytes] | None], limit: int
+        self,
+        first: int,
+        last: int,
+        addresses: Sequence[bytes],
+        topics: Sequence[Sequence[bytes] | None],
+        limit: int,
     ) -> bytes:
         """The same over the canonical blocks ``first..=last``."""
-    def fee_history(self, newest: bytes, count: int, percentiles: Sequence[float]) -> list[tuple[Header, list[int]]]:
+    def fee_history(
+        self, newest: bytes, count: int, percentiles: Sequence[float]
+    ) -> list[tuple[Header, list[int]]]:
         """Oldest first: header and the effective tips at these percentiles of gas used."""
     # -- state at a block
     def account(self, block_hash: bytes, address: bytes) -> Account:
