@@ -86,7 +86,8 @@ conformance: build ## The public Ethereum suites in full: state tests, tries, RL
 			print(f"{len(rows) - len(bad)} of {len(rows)} cases passed"); sys.exit(bool(bad) or not rows)' \
 			build/conformance/statetests.jsonl && exit $$status
 	$(call say,Tries and RLP)
-	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) -m conformance
+	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) -m 'conformance or not conformance' \
+		tests/conformance tests/primitives/test_rlp_suite.py
 
 contracts: $(STAMPS)/contracts ## Compile the system contracts into the package
 
