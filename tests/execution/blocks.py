@@ -5,7 +5,15 @@ from typing import Any
 
 from eth_account import Account
 
-from noria._core import BlockAttributes, Engine, ExecutedBlock, Header, Transaction, blake3, decode_transaction
+from noria._core import (
+    BlockAttributes,
+    Engine,
+    ExecutedBlock,
+    Header,
+    Transaction,
+    blake3,
+    decode_transaction,
+)
 from noria.execution.accounts import DevAccount
 from noria.execution.system_contracts import CONSENSUS, begin_block_calldata
 

@@ -17,7 +17,7 @@ use crate::call::At;
 use crate::errors::{BlockError, RequestError};
 use crate::json::{self, Place, Position};
 use crate::overlay::{Overlay, StoredAccount, read_account, read_slot};
-use crate::spec::ChainSpec;
+use crate::spec::{ChainSpec, RulesRecord};
 use crate::transaction::SignedTransaction;
 
 /// A header with its hash and state.
@@ -84,7 +84,9 @@ impl Engine {
         let mut genesis = genesis_block(&spec)?;
         genesis.hash = spec.genesis_header(genesis.state_root.hash).hash_slow();
         let genesis_hash = genesis.hash;
+        genesis.extra = vec![(RULES_KEY.to_vec(), Some(to_json(&spec.rules_record())))];
         store.init_genesis(&genesis)?;
+        check_rules(&spec, &store)?;
         Ok(Self { spec, store, genesis_hash })
     }
 
@@ -411,6 +413,31 @@ impl Engine {
 /// JSON of an object of the RPC.
 pub fn to_json<T: serde::Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("RPC objects have string keys and always serialise")
+}
+
+/// Where the store keeps the rules that its blocks were executed under.
+const RULES_KEY: &[u8] = b"rules";
+
+/// The genesis hash says nothing about chain id, precompiles and hardforks: refuse a store whose blocks were executed
+/// under others. Hardforks that lie ahead of the head may still change.
+fn check_rules(spec: &ChainSpec, store: &Store) -> Result<(), RequestError> {
+    let reader = store.reader()?;
+    let head = reader.head()?.ok_or(StoreError::NoGenesis)?;
+    let now = sealed(&reader, head)?.header.timestamp;
+    let found: RulesRecord = match reader.extra(RULES_KEY)? {
+        Some(json) => serde_json::from_slice(json).map_err(|error| StoreError::Damaged(format!("rules: {error}")))?,
+        None => return Err(StoreError::Damaged("the rules are missing".into()).into()),
+    };
+    let wanted = spec.rules_record();
+    if found.until(now) != wanted.until(now) {
+        let path = store.path().to_owned();
+        let reason = "holds a chain with another chain id, other precompiles or other past hardforks".to_owned();
+        return Err(StoreError::Foreign { path, reason }.into());
+    }
+    if found != wanted {
+        store.put_extra(&[(RULES_KEY.to_vec(), Some(to_json(&wanted)))])?;
+    }
+    Ok(())
 }
 
 fn genesis_block(spec: &ChainSpec) -> Result<NewBlock, RequestError> {

@@ -7,7 +7,7 @@ use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use alloy_trie::EMPTY_ROOT_HASH;
 use revm::primitives::hardfork::SpecId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::errors::RequestError;
 
@@ -58,6 +58,23 @@ pub struct ChainSpec {
     schedule: Vec<(u64, SpecId)>,
 }
 
+/// What decides the outcome of execution besides the genesis block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesRecord {
+    chain_id: u64,
+    noria_precompiles: bool,
+    hardforks: Vec<(String, u64)>,
+}
+
+impl RulesRecord {
+    /// The same without the hardforks after this time.
+    pub fn until(&self, timestamp: u64) -> Self {
+        let mut past = self.clone();
+        past.hardforks.retain(|(_, time)| *time <= timestamp);
+        past
+    }
+}
+
 /// The rules of a hardfork by its usual name, in any case.
 pub fn hardfork(name: &str) -> Option<SpecId> {
     Some(match name.to_ascii_lowercase().as_str() {
@@ -104,6 +121,15 @@ impl ChainSpec {
             return Err(RequestError::invalid("chain specification: extra_data is longer than 32 bytes"));
         }
         Ok(spec)
+    }
+
+    /// The rules as a store keeps them.
+    pub fn rules_record(&self) -> RulesRecord {
+        RulesRecord {
+            chain_id: self.chain_id,
+            noria_precompiles: self.noria_precompiles,
+            hardforks: self.hardforks.iter().map(|(name, time)| (name.to_ascii_lowercase(), *time)).collect(),
+        }
     }
 
     /// Rules in force at this timestamp.
