@@ -242,6 +242,15 @@ async def test_head_too_large(serve: Serve) -> None:
         assert lines.startswith(b"HTTP/1.1 431 ")
 
 
+async def test_endless_trailers(serve: Serve) -> None:
+    body = b"1\r\n \r\n0\r\n"
+    async with serve(max_body_bytes=1_000, max_header_bytes=1_000) as server:
+        answer = await talk(
+            server, head(None, "Transfer-Encoding: chunked"), body + b"X: ", *[b"a" * 1_000] * 20, stay=True
+        )
+    assert b"200 OK" not in answer
+
+
 async def test_all_bodies_together(serve: Serve) -> None:
     async with serve(max_buffered_bytes=100_000) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)

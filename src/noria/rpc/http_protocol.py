@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,7 +12,12 @@ from uvicorn.server import ServerState
 
 from noria.rpc.corked import CorkedTransport
 
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+_CHUNK_OVERHEAD: Final = 8
+"""Bytes on the wire for a byte of body, in the smallest chunks."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
@@ -29,12 +34,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         max_head_bytes: int,
+        max_body_bytes: int,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._max_head_bytes = max_head_bytes
+        self._max_request_bytes = max_head_bytes + _CHUNK_OVERHEAD * max_body_bytes
         self._in_head = True
         self._head_bytes = 0
         self._heads_in_data = 0
+        self._request_bytes = 0
         self._head_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,9 +55,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         was_in_head = self._in_head
         self._heads_in_data = 0
         super().data_received(data)
-        # What follows a head or body that ends within this data is no longer than one read from the socket, and
-        # the limit on idle connections ends it.
-        if was_in_head and self._in_head and not self._heads_in_data and self.parser is not None:
+        if not self._in_head:
+            # Counted here too, because what surrounds the chunks of a body never reaches the application.
+            self._request_bytes += len(data)
+            if self._request_bytes > self._max_request_bytes:
+                self.transport.abort()
+        # What follows a head or body that ends within this data is no longer than one read from the socket,
+        # and the limit on idle connections ends it.
+        elif was_in_head and not self._heads_in_data and self.parser is not None:
             self._head_bytes += len(data)
             if self._head_since is None:
                 self._head_since = self.loop.time()
@@ -62,6 +75,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._heads_in_data += 1
         self._head_bytes = 0
+        self._request_bytes = 0
         self._head_since = None
         super().on_headers_complete()
 
@@ -75,10 +89,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return self._head_since is not None and self.loop.time() - self._head_since > limit_seconds
 
 
-def bounded(max_head_bytes: int) -> Callable[..., asyncio.Protocol]:
+def bounded(max_head_bytes: int, max_body_bytes: int) -> Callable[..., asyncio.Protocol]:
     """Return what uvicorn calls for each connection."""
 
     def protocol(**arguments: Any) -> asyncio.Protocol:
-        return BoundedHttpProtocol(**arguments, max_head_bytes=max_head_bytes)
+        return BoundedHttpProtocol(**arguments, max_head_bytes=max_head_bytes, max_body_bytes=max_body_bytes)
 
     return protocol

@@ -64,7 +64,8 @@ async def change_logs(node: Services, change: HeadChange, wanted: LogFilter) -> 
     """Return the matching logs of a head change: those taken back (``removed: true``), then new ones."""
     found: list[Raw] = []
     if change.removed:
-        taken_back = await _of_blocks(node, list(change.removed), wanted)
+        taken_back = await _of_blocks(node, change.removed[::-1], wanted)
+        # Undone from the newest on.
         for entry in reversed(_log_objects.decode(taken_back)):
             entry["removed"] = _TRUE
             found.append(Raw(_encoder.encode(entry)))

@@ -150,7 +150,7 @@ class RpcServer:
         return uvicorn.Config(
             self._app,
             interface="asgi3",
-            http=bounded(config.max_header_bytes),  # type: ignore[arg-type] # any factory of protocols will do
+            http=bounded(config.max_header_bytes, config.max_body_bytes),  # type: ignore[arg-type] # any factory of protocols will do
             ws="websockets-sansio",
             ws_max_size=config.max_websocket_message_bytes,
             # Compression would let a small message grow in memory, and costs more than it saves.
