@@ -1,10 +1,12 @@
 //! The execution engine: revm over our own state, payload blocks, read-only calls and traces.
 
 pub mod block;
+pub mod block_codec;
 pub mod call;
 pub mod engine;
 pub mod errors;
 pub mod evm;
+pub mod history;
 pub mod json;
 pub mod machine;
 pub mod overlay;

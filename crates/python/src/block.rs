@@ -3,8 +3,9 @@
 use alloy_consensus::Header as PayloadHeader;
 use alloy_primitives::{B256, Bytes, U256};
 use noria_evm::block::{Attributes, Executed, SystemCall, next_base_fee};
+use noria_evm::block_codec::encode_block;
 use noria_evm::call::CallResult as Outcome;
-use noria_evm::engine::{Sealed, encode_block, to_json};
+use noria_evm::engine::{Sealed, to_json};
 use noria_evm::json::{self, Place};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
