@@ -1,0 +1,1 @@
+"""Benchmarks: programs that print a table with the peer beside us, in one run on one machine."""
