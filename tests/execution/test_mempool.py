@@ -335,6 +335,16 @@ def test_gapped_transactions_share_a_small_part_of_the_pool() -> None:
     assert pool.gapped == 2
 
 
+def test_behind_a_gap_a_transaction_is_worth_its_own_price() -> None:
+    pool = pool_with(gapped=1)
+    low, high = transaction(1, 0, tip=1), transaction(1, 1, tip=50)
+    add(pool, low)
+    add(pool, high)
+    pool.drop(low.hash, "other", "")
+    assert rejection(pool, transaction(2, 5, tip=10)).kind == "underpriced"
+    assert high.hash in pool
+
+
 def test_bytes_are_limited() -> None:
     pool = pool_with(size_bytes=1_000)
     small = [transaction(sender, 0, tip=sender, size=200) for sender in range(1, 6)]
