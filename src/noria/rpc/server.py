@@ -127,12 +127,26 @@ class RpcServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        server.should_exit = True
-        await server.shutdown(sockets=[listener])
-        await asyncio.gather(*server.server_state.tasks, return_exceptions=True)
+        await self._end_connections(server)
+        listener.close()
         await self._feed.stop()
         await self._workers.stop(self._config.shutdown_seconds)
         self._socket = None
+
+    async def _end_connections(self, server: uvicorn.Server) -> None:
+        # As `uvicorn.Server.shutdown`, which polls where one can wait.
+        for listening in server.servers:
+            listening.close()
+        state = server.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        if state.tasks:
+            _, late = await asyncio.wait(list(state.tasks), timeout=self._config.shutdown_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for connection in list(state.connections):
+            connection.transport.abort()
 
     async def __aenter__(self) -> Self:
         """Start."""
@@ -165,7 +179,6 @@ class RpcServer:
             date_header=False,
             limit_concurrency=config.max_connections,
             timeout_keep_alive=math.ceil(config.idle_connection_seconds),
-            timeout_graceful_shutdown=math.ceil(config.shutdown_seconds),
         )
 
     async def _sweep(self) -> None:

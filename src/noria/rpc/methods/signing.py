@@ -108,10 +108,18 @@ def _given_fields(request: TransactionRequest) -> dict[str, Any]:
             )
     if request.accessList is not None:
         fields["accessList"] = [
-            {"address": address(entry.address), "storageKeys": [hash32(key) for key in entry.storageKeys]}
+            {
+                "address": _text(address(entry.address)),
+                "storageKeys": [_text(hash32(key)) for key in entry.storageKeys],
+            }
             for entry in request.accessList
         ]
     return fields
+
+
+def _text(value: bytes) -> str:
+    # The signing library takes bytes everywhere but in access lists.
+    return "0x" + value.hex()
 
 
 async def _set_fees(context: Context, fields: dict[str, Any]) -> None:
