@@ -27,6 +27,7 @@ class History:
         self.dice = dice
         self.accepted: set[bytes] = set()
         self.reverted = False
+        self.mined = 0
 
     def _nonce(self, engine: Engine, account: DevAccount) -> int:
         return engine.account(engine.head.hash, account.address).nonce
@@ -52,7 +53,7 @@ class History:
         self.accepted |= {out for out in await self.chain.submit([raw]) if isinstance(out, bytes)}
 
     async def mine(self) -> None:
-        await self.chain.mine()
+        self.mined += len(self.chain.engine.transaction_hashes((await self.chain.mine()).hash) or [])
 
     async def overtake(self) -> None:
         """Let the rival grow a longer branch from a block that both know."""
@@ -144,5 +145,5 @@ async def test_what_the_pool_offers_can_be_mined(
     for _ in range(120):
         await dice.choice(steps)()
         history.check()
-    assert chain.head.number > 5
+    assert history.mined > 5
     rival.close()
