@@ -106,6 +106,10 @@ async def test_decoded_transactions_are_taken_as_they_are(chain: Chain, dev_keys
 async def test_a_flood_is_refused_before_it_is_checked(chain: Chain, dev_keys: list[DevAccount]) -> None:
     outcomes = await chain.submit([b"\x02"] * 65_537)
     assert {kind(outcome) for outcome in outcomes} == {"pool-full"}
+    outcomes = await chain.submit([bytes(2**20)] * 65)
+    assert {kind(outcome) for outcome in outcomes} == {"pool-full"}
+    outcomes = await chain.submit([bytes(2**20)] * 64)
+    assert {kind(outcome) for outcome in outcomes} == {"type-unsupported"}
     (accepted,) = await chain.submit([transfer(dev_keys[0], 0)])
     assert isinstance(accepted, bytes)
 
@@ -419,6 +423,27 @@ async def test_a_stopped_chain_says_so(engine: Engine, spec: ChainSpec, dev_keys
     with pytest.raises(ChainStopped):
         await chain.mine()
     assert heads.closed == "chain-stopped"
+
+
+async def test_who_submits_while_the_chain_stops_is_told(
+    engine: Engine, spec: ChainSpec, dev_keys: list[DevAccount]
+) -> None:
+    chain = Chain(engine, spec)
+    await chain.start()
+    raws = [transfer(account, nonce) for nonce in range(300) for account in dev_keys]
+    submitting = [asyncio.ensure_future(chain.submit(raws[at : at + 100])) for at in range(0, 3_000, 100)]
+    await asyncio.sleep(0.001)
+    await chain.stop()
+    for outcome in await asyncio.gather(*submitting, return_exceptions=True):
+        assert isinstance(outcome, ChainStopped) or (isinstance(outcome, list) and len(outcome) == 100)
+    assert any(isinstance(submitted.exception(), ChainStopped) for submitted in submitting)
+
+
+async def test_a_submission_given_up_troubles_nobody(chain: Chain, dev_keys: list[DevAccount]) -> None:
+    given_up = asyncio.ensure_future(chain.submit([transfer(dev_keys[0], nonce) for nonce in range(50)]))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await chain.submit([transfer(dev_keys[1], 0)]) == [tx_hash(transfer(dev_keys[1], 0))]
 
 
 async def test_a_restarted_chain_goes_on_from_its_head(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
@@ -27,6 +27,8 @@ INLINE: Final = 4
 """Batches of at most so many are decoded on the loop: a thread would cost more than it saves."""
 WAITING_MAX: Final = 65_536
 """Transactions that may wait to be checked."""
+WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Their encoded sizes together."""
 _CACHE_MAX: Final = 65_536
 
 Outcome = bytes | RejectedTransaction
@@ -58,6 +60,7 @@ class _Job:
     raws: Sequence[bytes] | None
     decoded: Sequence[Transaction | InvalidTransaction] | None
     count: int
+    size: int
     done: asyncio.Future[list[Outcome]]
 
 
@@ -80,6 +83,7 @@ class Admission:
         self._now = now
         self._jobs: deque[_Job] = deque()
         self._waiting = 0
+        self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._accounts: dict[bytes, tuple[int, int]] = {}
         self._stopped = False
@@ -101,13 +105,15 @@ class Admission:
             return []
         if self._stopped:
             raise ChainStopped()
-        if self._waiting + count > WAITING_MAX:
+        size = sum(map(len, raws or ()))
+        if self._waiting + count > WAITING_MAX or self._waiting_bytes + size > WAITING_BYTES_MAX:
             busy = RejectedTransaction(
                 "pool-full",
                 f"txpool is full: {self._waiting} transactions wait to be checked; send again later",
             )
             return [busy] * count
         self._waiting += count
+        self._waiting_bytes += size
         jobs: list[Awaitable[list[Outcome]]] = []
         for start in range(0, count, BATCH):
             stop = min(start + BATCH, count)
@@ -115,6 +121,7 @@ class Admission:
                 None if raws is None else raws[start:stop],
                 None if decoded is None else decoded[start:stop],
                 stop - start,
+                sum(map(len, raws[start:stop])) if raws is not None else 0,
                 asyncio.get_running_loop().create_future(),
             )
             self._jobs.append(job)
@@ -138,18 +145,14 @@ class Admission:
                 except Exception as error:
                     # The store cannot be read, for example: who asked is told, and the next may succeed.
                     _log.error("admission_failed", error=repr(error))
-                    for job in jobs:
-                        if not job.done.done():
-                            job.done.set_exception(error)
-                            job.done.exception()  # a caller that has gone away is no reason to complain
+                    _fail(jobs, error)
                 finally:
+                    _fail(jobs, ChainStopped())  # those without an answer: this task was cancelled
                     self._waiting -= sum(job.count for job in jobs)
+                    self._waiting_bytes -= sum(job.size for job in jobs)
         finally:
             self._stopped = True
-            for job in self._jobs:
-                if not job.done.done():
-                    job.done.set_exception(ChainStopped())
-                    job.done.exception()
+            _fail(self._jobs, ChainStopped())
             self._jobs.clear()
 
     def _take(self) -> list[_Job]:
@@ -227,6 +230,14 @@ class Admission:
         if count <= INLINE:
             return function(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+
+def _fail(jobs: Iterable[_Job], error: Exception) -> None:
+    """Give an error to those who still wait for an outcome."""
+    for job in jobs:
+        if not job.done.done():
+            job.done.set_exception(error)
+            job.done.exception()  # a caller that has gone away is no reason to complain
 
 
 def _rejection(error: InvalidTransaction) -> RejectedTransaction:

@@ -157,10 +157,12 @@ class Chain:
         list
             For each, in order, its hash or the `RejectedTransaction` that says why it was not accepted.
         """
+        self._check_running()
         return await self._admission.submit(raws=raws)
 
     async def submit_decoded(self, transactions: Sequence[Transaction | InvalidTransaction]) -> list[Outcome]:
         """Like `submit`, for transactions as `noria._core.decode_transactions` returns them."""
+        self._check_running()
         return await self._admission.submit(decoded=transactions)
 
     async def wait_for_transaction(self, tx_hash: bytes, timeout_seconds: float) -> TransactionLocation:
@@ -182,6 +184,10 @@ class Chain:
         if departed is not None:
             raise RejectedTransaction(departed.kind, departed.message)
         return await self._waiters.wait(tx_hash, timeout_seconds)
+
+    def _check_running(self) -> None:
+        if self._stopped:
+            raise ChainStopped()
 
     def admitted(self, executable: list[Transaction]) -> None:
         """Tell subscribers about transactions that became executable, and the producer that there is work."""
