@@ -21,7 +21,7 @@ from noria.chain.errors import ChainStopped
 from noria.execution.mempool import Mempool
 from noria.execution.rejections import RejectedTransaction
 
-BATCH: Final = 1_024
+BATCH: Final = 512
 """Transactions that are checked together. Bounds how long the loop is held: about 5 microseconds each."""
 INLINE: Final = 4
 """Batches of at most so many are decoded on the loop: a thread would cost more than it saves."""
