@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from noria.rpc.params import (
     TextArg,
 )
 from noria.rpc.registry import Registry
+from noria.rpc.shape import MAX_DEPTH, MAX_VALUES, is_deep, is_simple
 
 ADDRESS = "0x" + "11" * 20
 
@@ -196,11 +198,51 @@ async def test_not_json(body: bytes) -> None:
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"jsonrpc":"2.0","id":1,"method":"echo","params":['])
 async def test_nested_too_deeply(opening: bytes) -> None:
-    depth = 200_000
+    depth = 50_000
     closing = {b"[": b"]", b'{"a":': b"1}"}.get(opening, b"")
     body = opening * depth + closing * depth if closing else opening + b"[" * depth + b"]" * depth + b"]}"
     code, message = error_of(await ask(body))
     assert (code, message) == (-32700, "parse error: nested too deeply")
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"jsonrpc":"2.0","id":1,"method":"echo","params":['])
+async def test_nesting_under_a_raised_recursion_limit(opening: bytes) -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(10**6)
+    try:
+        assert error_of(await ask(opening * 60_000)) == (-32700, "parse error: nested too deeply")
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize("value", [b"1", b"[]", b"null"])
+async def test_too_many_values(value: bytes) -> None:
+    code, message = error_of(await ask(b"[" + b",".join([value] * (MAX_VALUES + 2)) + b"]"))
+    assert code == -32600
+    assert message.startswith("request too large")
+
+
+async def test_many_brackets_need_not_be_deep() -> None:
+    text = "[{" * 10_000
+    assert (await ask(request("echo", text), max_response_bytes=10**6))["result"] == text
+    assert error_of(await ask(request("echo", [{}] * 10_000)))[0] == -32602
+
+
+@given(st.recursive(st.text(alphabet='[]{}\\"a') | st.integers(), st.lists, max_leaves=20))
+def test_depth_is_that_of_the_brackets(value: Any) -> None:
+    def depth(item: Any) -> int:
+        return 1 + max(map(depth, item), default=0) if isinstance(item, list) else 0
+
+    text = json.dumps(value)
+    extra = MAX_DEPTH - depth(value)
+    assert not is_deep("[" * extra + text + "]" * extra)
+    assert is_deep(("[" * (extra + 1) + text + "]" * (extra + 1)).encode())
+
+
+@given(st.binary(max_size=100) | st.text(max_size=100))
+def test_depth_of_anything(text: bytes | str) -> None:
+    assert is_simple(text)
+    assert not is_deep(text)
 
 
 async def test_nested_too_deeply_within_a_batch() -> None:

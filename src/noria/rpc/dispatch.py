@@ -17,6 +17,7 @@ from noria.execution.rejections import RejectedTransaction
 from noria.rpc import errors
 from noria.rpc.errors import RpcError
 from noria.rpc.registry import Method, Registry
+from noria.rpc.shape import MAX_VALUES, has_too_many_values, is_deep, is_simple
 
 _log = structlog.get_logger(__name__)
 
@@ -90,6 +91,10 @@ class Dispatcher:
 
     async def answer(self, body: bytes | str, context: Any) -> bytes | None:
         """Answer one request or batch; ``None`` when it held notifications only. Raises no `Exception`."""
+        if has_too_many_values(body):
+            return failure(errors.invalid_request(f"request too large: at most about {MAX_VALUES} values"))
+        if not is_simple(body) and await asyncio.to_thread(is_deep, body):
+            return failure(errors.parse_error("nested too deeply"))
         try:
             parsed = _one_or_many.decode(body)
         except msgspec.ValidationError:

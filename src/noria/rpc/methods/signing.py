@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgspec
@@ -142,18 +143,15 @@ async def _set_fees(context: Context, fields: dict[str, Any]) -> None:
 
 def sign_transaction(fields: dict[str, Any], private_key: bytes) -> bytes:
     """Return the network encoding of a signed transaction."""
-    # Loading eth-account takes a good part of a second: only nodes that sign pay for it.
-    from eth_account import Account
-
-    return bytes(Account.sign_transaction(fields, private_key).raw_transaction)
+    return bytes(_account().sign_transaction(fields, private_key).raw_transaction)
 
 
 def sign_message(message: bytes, private_key: bytes) -> bytes:
     """Return the 65-byte EIP-191 personal signature of a message."""
-    from eth_account import Account
+    account = _account()
     from eth_account.messages import encode_defunct
 
-    return bytes(Account.sign_message(encode_defunct(message), private_key).signature)
+    return bytes(account.sign_message(encode_defunct(message), private_key).signature)
 
 
 def sign_typed_data(document: dict[str, Any], private_key: bytes) -> bytes:
@@ -164,12 +162,22 @@ def sign_typed_data(document: dict[str, Any], private_key: bytes) -> bytes:
     RpcError
         -32602 if the document is not valid EIP-712.
     """
-    from eth_account import Account
-
+    account = _account()
     try:
-        return bytes(Account.sign_typed_data(private_key, full_message=document).signature)
+        return bytes(account.sign_typed_data(private_key, full_message=document).signature)
     except Exception as error:
         # The library raises many kinds for the many ways in which a document can be wrong.
         raise invalid_params(
             f"invalid argument 1: not valid EIP-712 typed data: {str(error)[:200]}"
         ) from None
+
+
+def _account() -> Any:
+    # Loading eth-account takes a good part of a second: only nodes that sign pay for it. A part of it raises
+    # the recursion limit of the whole process, which the readers of input from outside rely on.
+    limit = sys.getrecursionlimit()
+    try:
+        from eth_account import Account
+    finally:
+        sys.setrecursionlimit(limit)
+    return Account
