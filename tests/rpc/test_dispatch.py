@@ -210,7 +210,7 @@ async def test_nesting_under_a_raised_recursion_limit(opening: bytes) -> None:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(10**6)
     try:
-        assert error_of(await ask(opening * 60_000)) == (-32700, "parse error: nested too deeply")
+        assert error_of(await ask(opening * 30_000)) == (-32700, "parse error: nested too deeply")
     finally:
         sys.setrecursionlimit(limit)
 

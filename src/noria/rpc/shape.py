@@ -21,7 +21,7 @@ _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def has_too_many_values(text: bytes | str) -> bool:
-    """Tell whether the text may hold more than about `MAX_VALUES` values; quick, counts within strings too."""
+    """Tell whether the text may hold more than about `MAX_VALUES` values; quick, counts in strings too."""
     commas = text.count(",") if isinstance(text, str) else text.count(b",")
     return commas + _brackets(text) > MAX_VALUES
 
