@@ -55,20 +55,19 @@ impl<S: StateSource, I> Machine<S, I> {
         depth: usize,
     ) -> Result<Option<CreateOutcome>, ContextError<ReadError>> {
         let journal = &mut self.0.ctx.journaled_state;
-        let mut caller = journal.load_account_mut(inputs.caller())?;
-        let nonce = caller.nonce();
-        if depth > CALL_STACK_LIMIT as usize || *caller.balance() < inputs.value() || nonce == u64::MAX {
-            return Ok(None);
-        }
-        let address = inputs.created_address(nonce);
-        drop(caller);
+        let address = {
+            let caller = journal.load_account_mut(inputs.caller())?;
+            let nonce = caller.nonce();
+            if depth > CALL_STACK_LIMIT as usize || *caller.balance() < inputs.value() || nonce == u64::MAX {
+                return Ok(None);
+            }
+            inputs.created_address(nonce)
+        };
         if !journal.database.has_storage(address).map_err(ReadError::from)? {
             return Ok(None);
         }
         // What a creation has done by the time it finds the address taken: nonce raised, address warm, gas gone.
-        caller = journal.load_account_mut(inputs.caller())?;
-        caller.bump_nonce();
-        drop(caller);
+        journal.load_account_mut(inputs.caller())?.bump_nonce();
         journal.load_account(address)?;
         Ok(Some(CreateOutcome {
             result: InterpreterResult {
