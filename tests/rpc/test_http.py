@@ -188,6 +188,11 @@ async def test_body_of_just_the_limit(serve: Serve, http: httpx.AsyncClient, cha
         assert (await rpc.post(CHAIN_ID.ljust(1_001))).status_code == 413
 
 
+async def test_client_that_sends_all_before_it_reads(rpc: Rpc) -> None:
+    response = await rpc.post(b" " * 15_000_000)
+    assert response.status_code == 413
+
+
 async def test_streamed_body_too_large(serve: Serve) -> None:
     chunk = b"200\r\n" + b" " * 512 + b"\r\n"
     async with serve(max_body_bytes=1_000) as server:

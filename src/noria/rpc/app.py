@@ -20,6 +20,9 @@ _log = structlog.get_logger(__name__)
 _JSON_TYPES: Final = (b"application/json", b"application/json-rpc", b"application/jsonrequest")
 _CLOSE: Final = (b"connection", b"close")
 _CONTEXTS_KEPT: Final = 256
+HTTP_TOO_LARGE: Final = 413
+_DISCARD_BYTES: Final = 64 * 1024 * 1024
+_DISCARD_IDLE_SECONDS: Final = 0.5
 
 
 class _Refused(Exception):
@@ -68,6 +71,8 @@ class RpcApp:
         try:
             body = await self._body(receive, length)
         except _Refused as refused:
+            if refused.status == HTTP_TOO_LARGE and header(scope, b"expect") is None:
+                await _discard(receive)
             await _respond(send, refused.status, refused.body, close=True)
             return
         if body is None:
@@ -151,6 +156,24 @@ class RpcApp:
             _log.debug("rpc_websocket_lost")
         finally:
             self._websockets -= 1
+
+
+async def _discard(receive: Receive) -> None:
+    """Read what a client is still sending, within bounds.
+
+    Many clients look for an answer only when they have sent all, and find a closed connection instead of it
+    if the rest is left unread.
+    """
+    discarded = 0
+    while discarded < _DISCARD_BYTES:
+        try:
+            async with asyncio.timeout(_DISCARD_IDLE_SECONDS):
+                message = await receive()
+        except TimeoutError:
+            return
+        discarded += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            return
 
 
 async def _respond(send: Send, status: int, body: bytes, *, close: bool = False) -> None:
