@@ -54,6 +54,7 @@ async def test_accounts(rpc: Rpc, dev_keys: list[DevAccount]) -> None:
         "eth_signTransaction",
         "eth_sign",
         "eth_signTypedData_v4",
+        "personal_sign",
         "evm_mine",
         "evm_snapshot",
         "evm_revert",
@@ -191,6 +192,7 @@ async def test_message_signature(rpc: Rpc, alice: str) -> None:
     signature = await rpc("eth_sign", alice, "0x68656c6c6f")
     recovered = Account.recover_message(encode_defunct(b"hello"), signature=signature)
     assert recovered.lower() == alice
+    assert await rpc("personal_sign", "0x68656c6c6f", alice) == signature
 
 
 @pytest.mark.parametrize("as_text", [False, True])

@@ -50,7 +50,13 @@ WORDS: Final[list[Any]] = [
     {"tracer": "callTracer"},
     {"blocks": 2},
 ]
-SIGNED: Final = {"eth_sign", "eth_signTypedData_v4", "eth_signTransaction", "eth_sendTransaction"}
+SIGNED: Final = {
+    "personal_sign",
+    "eth_sign",
+    "eth_signTypedData_v4",
+    "eth_signTransaction",
+    "eth_sendTransaction",
+}
 """Left out of long runs: each loads or uses the signing library, which is slow."""
 
 

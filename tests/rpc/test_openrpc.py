@@ -68,6 +68,7 @@ EXPECTED = [
     "net_listening",
     "net_peerCount",
     "net_version",
+    "personal_sign",
     "rpc_discover",
     "rpc_modules",
     "web3_clientVersion",
@@ -98,7 +99,9 @@ async def test_discover(rpc: Rpc) -> None:
 
 
 async def test_modules(rpc: Rpc) -> None:
-    assert await rpc("rpc_modules") == dict.fromkeys(["debug", "eth", "evm", "net", "rpc", "web3"], "1.0")
+    assert await rpc("rpc_modules") == dict.fromkeys(
+        ["debug", "eth", "evm", "net", "personal", "rpc", "web3"], "1.0"
+    )
 
 
 def test_only_development_nodes_have_development_methods() -> None:
@@ -114,6 +117,7 @@ def test_only_development_nodes_have_development_methods() -> None:
         "evm_revert",
         "evm_setNextBlockTimestamp",
         "evm_snapshot",
+        "personal_sign",
     }
 
 

@@ -113,6 +113,13 @@ async def sign(context: Context, address: AddressArg, message: DataArg) -> str:
     return "0x" + signature.hex()
 
 
+@registry.method("personal_sign", DATA)
+async def personal_sign(context: Context, message: DataArg, address: AddressArg) -> str:
+    """Return the EIP-191 signature of a message; ethers asks for it under this name, message first."""
+    signature = await context.node.workers.run(sign_message, message, _key(context, address))
+    return "0x" + signature.hex()
+
+
 @registry.method("eth_signTypedData_v4", DATA)
 async def sign_typed(context: Context, address: AddressArg, document: JsonArg) -> str:
     """Return the EIP-712 signature of a typed document by an unlocked account."""
