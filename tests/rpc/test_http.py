@@ -14,6 +14,7 @@ from noria.chain.service import Chain
 from noria.rpc import Backend, CannotListen, InvalidRpcConfig, RpcConfig, RpcServer
 from tests.rpc.conftest import WAIT_SECONDS, Rpc, Serve
 
+NOBODY = "0x" + "99" * 20
 CHAIN_ID = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []})
 
 
@@ -269,6 +270,39 @@ async def test_all_bodies_together(serve: Serve) -> None:
         writer.close()
     assert b"server busy" in answer
     reader.feed_eof()
+
+
+async def test_long_answer(rpc: Rpc, serve: Serve, chain: Chain) -> None:
+    # PUSH3 0x100000, PUSH0, RETURN: a MiB of zeros.
+    call = ("eth_call", {"to": NOBODY}, "latest", {NOBODY: {"code": "0x621000005ff3"}})
+    answers = await rpc.batch(*[call] * 5)
+    assert [len(answer) for answer in answers] == [2 + 2 * 0x100000] * 5
+    async with serve(max_response_bytes=5_000_000) as server:
+        answers = await Rpc(server.http_url, rpc.http, chain).batch(*[call] * 5)
+    assert [isinstance(answer, str) for answer in answers] == [True, True, False, False, False]
+    assert {answer["code"] for answer in answers[2:]} == {-32003}
+
+
+async def test_client_that_does_not_read_a_long_answer(
+    serve: Serve, chain: Chain, http: httpx.AsyncClient
+) -> None:
+    params = [{"to": NOBODY}, "latest", {NOBODY: {"code": "0x624000005ff3"}}]
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": params}).encode()
+    async with serve(request_seconds=2, header_seconds=0.5, max_buffered_bytes=12_000_000) as server:
+        # A small buffer, or the kernel would take the whole answer in the client's place.
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        narrow.connect(("127.0.0.1", server.port))
+        reader, writer = await asyncio.open_connection(sock=narrow, limit=2**10)
+        writer.write(head(len(body)) + body)
+        await reader.readuntil(b"\r\n\r\n")
+        # A second one finds no room while the first one waits, and some once it is given up.
+        rpc = Rpc(server.http_url, http, chain)
+        assert (await rpc.post(body)).status_code == 503
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await rpc.post(body)).status_code != 200:
+                pass
+        writer.close()
 
 
 async def test_too_many_connections(serve: Serve) -> None:

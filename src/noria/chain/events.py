@@ -106,6 +106,12 @@ class Subscription(Generic[Event]):
             await self._wakeup.wait()
         return self._queue.popleft()
 
+    def drain(self) -> list[Event]:
+        """Return the events that are queued now, without waiting."""
+        events = list(self._queue)
+        self._queue.clear()
+        return events
+
     def close(self, reason: str = "unsubscribed") -> None:
         """End the subscription; events that are already queued can still be read."""
         if self._closed is None:

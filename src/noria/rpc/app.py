@@ -21,6 +21,7 @@ _JSON_TYPES: Final = (b"application/json", b"application/json-rpc", b"applicatio
 _CLOSE: Final = (b"connection", b"close")
 _CONTEXTS_KEPT: Final = 256
 HTTP_TOO_LARGE: Final = 413
+_PIECE_BYTES: Final = 256 * 1024
 _DISCARD_BYTES: Final = 64 * 1024 * 1024
 _DISCARD_IDLE_SECONDS: Final = 0.5
 
@@ -77,8 +78,11 @@ class RpcApp:
             return
         if body is None:
             return
-        answer = await self.dispatcher.answer(body, self._context(scope))
-        await _respond(send, 200, answer or b"")
+        answer = await self.dispatcher.answer(body, self._context(scope)) or b""
+        if len(answer) > _PIECE_BYTES:
+            await self._respond_in_pieces(send, answer)
+        else:
+            await _respond(send, 200, answer)
 
     async def _body(self, receive: Receive, length: int) -> bytes | None:
         """Read the body; ``None`` if the client has gone."""
@@ -119,6 +123,27 @@ class RpcApp:
             raise _Refused(408, failure(errors.timed_out())) from None
         finally:
             self._buffered -= held
+
+    async def _respond_in_pieces(self, send: Send, answer: bytes) -> None:
+        """Send a long answer no faster than the client reads, for as long as a request may take."""
+        if self._buffered + len(answer) > self.services.config.max_buffered_bytes:
+            busy = errors.limit_exceeded("server busy: too many large answers, try again later")
+            await _respond(send, 503, failure(busy))
+            return
+        self._buffered += len(answer)
+        try:
+            async with asyncio.timeout(self.services.config.request_seconds):
+                await send({"type": "http.response.start", "status": 200, "headers": _headers(len(answer))})
+                for start in range(0, len(answer), _PIECE_BYTES):
+                    piece, last = answer[start : start + _PIECE_BYTES], start + _PIECE_BYTES >= len(answer)
+                    await send({"type": "http.response.body", "body": piece, "more_body": not last})
+                    # The transport writes, and notices a client that does not read, in the loop's next turn.
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            # uvicorn closes the connection, because the answer is not complete.
+            _log.debug("rpc_client_does_not_read")
+        finally:
+            self._buffered -= len(answer)
 
     def _too_large(self) -> _Refused:
         limit = self.services.config.max_body_bytes
@@ -177,11 +202,15 @@ async def _discard(receive: Receive) -> None:
 
 
 async def _respond(send: Send, status: int, body: bytes, *, close: bool = False) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = _headers(len(body))
     if close:
         headers.append(_CLOSE)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _headers(length: int) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
 
 
 async def _other_request(scope: Scope, send: Send) -> None:

@@ -40,7 +40,7 @@ class RpcConfig:
 
     max_body_bytes: int = 10 * MIB
     max_buffered_bytes: int = 256 * MIB
-    """Bodies of all HTTP requests together that are still arriving."""
+    """HTTP bodies that are still arriving and long answers that are still leaving, all together."""
     max_response_bytes: int = 25 * MIB
     max_websocket_message_bytes: int = 10 * MIB
     max_batch: int = 1_000

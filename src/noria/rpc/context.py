@@ -56,6 +56,8 @@ class Services:
     filters: Filters
     registry: Registry
     dev: DevState | None = None
+    tip: tuple[bytes, int] | None = None
+    """The last suggested tip and the head that it followed from."""
 
     @classmethod
     def of(

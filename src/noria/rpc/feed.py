@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import structlog
 
 from noria._core import Header, Transaction
-from noria.chain.events import SubscriptionClosed
+from noria.chain.events import HeadEvent, PendingEvent, Subscription, SubscriptionClosed
 
 if TYPE_CHECKING:
     from noria.chain.service import Chain
@@ -66,10 +66,14 @@ class ChainFeed:
         self.pending: Journal[bytes] = Journal(PENDING_KEPT)
         self._head_listeners: set[Callable[[HeadChange], None]] = set()
         self._pending_listeners: set[Callable[[list[Transaction]], None]] = set()
+        self._heads: Subscription[HeadEvent] | None = None
+        self._pending: Subscription[PendingEvent] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to follow; events from now on are seen."""
+        self._heads = self._chain.events.subscribe_heads()
+        self._pending = self._chain.events.subscribe_pending()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._follow_heads(), name="rpc-heads"),
@@ -82,6 +86,10 @@ class ChainFeed:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        for events in (self._heads, self._pending):
+            if events is not None:
+                events.close()
+        self._heads = self._pending = None
 
     def on_heads(self, listener: Callable[[HeadChange], None]) -> None:
         """Call ``listener`` at every change of the head until `off_heads`; it must not block or raise."""
@@ -99,39 +107,49 @@ class ChainFeed:
         """Stop calling ``listener``."""
         self._pending_listeners.discard(listener)
 
-    async def _follow_heads(self) -> None:
-        while True:
-            try:
-                async with self._chain.events.subscribe_heads() as events:
-                    while True:
-                        event = await events.get()
-                        self._head_changed(HeadChange(tuple(event.removed), tuple(event.added)))
-            except SubscriptionClosed as ended:
-                if not self._goes_on("heads", ended):
-                    return
+    def catch_up(self) -> None:
+        """Take in what the chain has told but the loop has not yet brought here.
 
-    def _head_changed(self, change: HeadChange) -> None:
+        Whoever asks for what happens from now on must not be told what happened before, and whoever polls
+        must be told what he already knows otherwise.
+        """
+        for moved in self._heads.drain() if self._heads is not None else ():
+            self._head_changed(moved)
+        for arrived in self._pending.drain() if self._pending is not None else ():
+            self._arrived(arrived)
+
+    async def _follow_heads(self) -> None:
+        while self._heads is not None:
+            try:
+                while True:
+                    self._head_changed(await self._heads.get())
+            except SubscriptionClosed as ended:
+                self._heads = self._chain.events.subscribe_heads() if _goes_on("heads", ended) else None
+
+    async def _follow_pending(self) -> None:
+        while self._pending is not None:
+            try:
+                while True:
+                    self._arrived(await self._pending.get())
+            except SubscriptionClosed as ended:
+                self._pending = self._chain.events.subscribe_pending() if _goes_on("pending", ended) else None
+
+    def _head_changed(self, event: HeadEvent) -> None:
+        change = HeadChange(tuple(event.removed), tuple(event.added))
         self.heads.append(change)
         for listener in tuple(self._head_listeners):
             listener(change)
 
-    async def _follow_pending(self) -> None:
-        while True:
-            try:
-                async with self._chain.events.subscribe_pending() as events:
-                    while True:
-                        event = await events.get()
-                        for transaction in event.transactions:
-                            self.pending.append(transaction.hash)
-                        for listener in tuple(self._pending_listeners):
-                            listener(event.transactions)
-            except SubscriptionClosed as ended:
-                if not self._goes_on("pending", ended):
-                    return
+    def _arrived(self, event: PendingEvent) -> None:
+        for transaction in event.transactions:
+            self.pending.append(transaction.hash)
+        for listener in tuple(self._pending_listeners):
+            listener(event.transactions)
 
-    def _goes_on(self, topic: str, ended: SubscriptionClosed) -> bool:
-        if ended.reason != "slow-subscriber":
-            return False
-        # The loop was held for very long. Filters have a gap then, which is better than none of the rest.
-        _log.warning("rpc_events_lost", topic=topic)
-        return True
+
+def _goes_on(topic: str, ended: SubscriptionClosed) -> bool:
+    if ended.reason != "slow-subscriber":
+        return False
+    # The loop was held for very long. Filters have a gap then, which is better than none of the rest.
+    _log.warning("rpc_events_lost", topic=topic)
+    return True

@@ -67,6 +67,7 @@ class Filters:
             -32005 if the owner or the server has too many.
         """
         self.expire()
+        node.feed.catch_up()
         if sum(one.owner == owner for one in self._filters.values()) >= self._max_per_owner:
             raise limit_exceeded(f"too many filters: at most {self._max_per_owner}; uninstall some")
         if len(self._filters) >= self._max_total:
@@ -101,18 +102,18 @@ class Filters:
             -32000 ``filter not found``, also for a filter so far behind that its changes are forgotten.
         """
         one = self._find(name)
+        node.feed.catch_up()
         if one.kind == "pending":
             hashes = node.feed.pending.since(one.position)
             if hashes is None:
                 raise self._lost(name)
             one.position = node.feed.pending.end
             return ["0x" + entry.hex() for entry in hashes]
-        position = node.feed.heads.end
         changes = node.feed.heads.since(one.position)
         if changes is None:
             raise self._lost(name)
+        one.position = node.feed.heads.end
         if one.kind == "blocks":
-            one.position = position
             return ["0x" + header.hash.hex() for change in changes for header in change.added]
         assert one.logs is not None
         found: list[Raw] = []
@@ -122,7 +123,6 @@ class Filters:
                 raise limit_exceeded(
                     f"the filter has more than {node.config.max_logs} results; install it again"
                 )
-        one.position = position
         return found
 
     async def logs(self, node: Services, name: str) -> Raw:

@@ -23,7 +23,7 @@ _CHUNK_OVERHEAD: Final = 8
 class BoundedHttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 over httptools, whose request heads are limited in bytes and in time.
 
-    The time limit is kept by a sweep over all connections (`head_is_late`), not by a timer for each request.
+    The time limit is kept by a sweep over all connections (`is_stuck`), not by a timer for each request.
     """
 
     def __init__(
@@ -84,8 +84,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = True
         super().on_message_complete()
 
-    def head_is_late(self, limit_seconds: float) -> bool:
-        """Tell whether the client has been sending a head for longer than this."""
+    def is_stuck(self, limit_seconds: float) -> bool:
+        """Tell whether a head has been arriving, or a closing connection's rest leaving, for too long."""
+        if self._head_since is None and self.transport.is_closing():
+            self._head_since = self.loop.time()
         return self._head_since is not None and self.loop.time() - self._head_since > limit_seconds
 
 

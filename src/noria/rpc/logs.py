@@ -20,6 +20,7 @@ _encoder = msgspec.json.Encoder()
 _log_objects = msgspec.json.Decoder(list[dict[str, Raw]])
 _raw_list = msgspec.json.Decoder(list[Raw])
 _TRUE = Raw(b"true")
+_NO_LOGS = bytes(256)
 
 
 async def query_logs(node: Services, wanted: LogFilter) -> Raw:
@@ -69,19 +70,22 @@ async def change_logs(node: Services, change: HeadChange, wanted: LogFilter) -> 
         for entry in reversed(_log_objects.decode(taken_back)):
             entry["removed"] = _TRUE
             found.append(Raw(_encoder.encode(entry)))
-    if change.added:
-        found += _raw_list.decode(await _of_blocks(node, _within(node, change, wanted), wanted))
+    added = _within(change, wanted)
+    if added:
+        found += _raw_list.decode(await _of_blocks(node, added, wanted))
     return found
 
 
-def _within(node: Services, change: HeadChange, wanted: LogFilter) -> list[bytes]:
-    """Return the added blocks that lie in the filter's own range, where it has one by number."""
+def _within(change: HeadChange, wanted: LogFilter) -> list[bytes]:
+    """Return the added blocks that have logs and lie in the filter's range, where it has one by number."""
     first = wanted.first.number if wanted.first is not None and wanted.first.number is not None else 0
     last = wanted.last.number if wanted.last is not None else None
     return [
         header.hash
         for header in change.added
-        if first <= header.number and (last is None or header.number <= last)
+        if first <= header.number
+        and (last is None or header.number <= last)
+        and header.logs_bloom != _NO_LOGS
     ]
 
 

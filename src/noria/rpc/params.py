@@ -69,12 +69,13 @@ def data(text: str) -> bytes:
     if len(digits) % 2:
         raise ParamError("hex string of odd length")
     try:
-        # bytes.fromhex skips spaces; isalnum keeps them out.
-        if digits and not digits.isalnum():
-            raise ValueError
-        return bytes.fromhex(digits)
+        value = bytes.fromhex(digits)
     except ValueError:
         raise ParamError("invalid hex string") from None
+    if 2 * len(value) != len(digits):
+        # bytes.fromhex skips spaces.
+        raise ParamError("invalid hex string")
+    return value
 
 
 def fixed_data(text: str, size: int, what: str) -> bytes:

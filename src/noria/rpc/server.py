@@ -177,18 +177,19 @@ class RpcServer:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            limit_concurrency=config.max_connections,
+            # uvicorn refuses at its limit, not beyond it.
+            limit_concurrency=config.max_connections + 1,
             timeout_keep_alive=math.ceil(config.idle_connection_seconds),
         )
 
     async def _sweep(self) -> None:
-        """End connections whose request head does not come, and filters that nobody polls."""
+        """End connections that do not get on, and filters that nobody polls."""
         limit = self._config.header_seconds
         while self._server is not None:
             await asyncio.sleep(min(limit / 2, 5.0))
             self._filters.expire()
             for connection in list(self._server.server_state.connections if self._server else ()):
-                if isinstance(connection, BoundedHttpProtocol) and connection.head_is_late(limit):
+                if isinstance(connection, BoundedHttpProtocol) and connection.is_stuck(limit):
                     connection.transport.abort()
 
     def _shown_host(self) -> str:

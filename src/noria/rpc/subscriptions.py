@@ -149,6 +149,7 @@ class Subscriptions:
     def _new_name(self) -> str:
         if len(self._active) >= self.limit:
             raise limit_exceeded(f"too many subscriptions: at most {self.limit} per connection")
+        self.node.feed.catch_up()
         name = hex(secrets.randbits(127) | 1 << 127)
         self._held[name] = []
         return name

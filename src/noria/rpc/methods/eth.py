@@ -123,11 +123,15 @@ async def suggested_tip(context: Context) -> int:
     """Return the median tip at the 60th percentile of recent blocks with transactions, in wei per gas."""
     node = context.node
     head = node.chain.head
+    if node.tip is not None and node.tip[0] == head.hash:
+        return node.tip[1]
     count = min(_TIP_BLOCKS, head.number + 1)
     kind = ("fee history", count, 1)
     history = await node.inline.run(kind, node.engine.fee_history, head.hash, count, [_TIP_PERCENTILE])
     tips = sorted(found[0] for header, found in history if header.gas_used and found)
-    return tips[len(tips) // 2] if tips else DEFAULT_TIP
+    tip = tips[len(tips) // 2] if tips else DEFAULT_TIP
+    node.tip = (head.hash, tip)
+    return tip
 
 
 def _ratio(header: Header) -> float:

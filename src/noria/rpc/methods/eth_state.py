@@ -12,7 +12,7 @@ from msgspec import Raw
 from noria._core import CallResult, Engine
 from noria.rpc.context import Context
 from noria.rpc.dispatch import rpc_error
-from noria.rpc.errors import RpcError, reverted, server_error, timed_out
+from noria.rpc.errors import RpcError, response_too_large, reverted, server_error, timed_out
 from noria.rpc.params import (
     DATA,
     HASH,
@@ -89,12 +89,17 @@ def _call_each(
     calls: Sequence[tuple[bytes, bytes, bytes | None, bytes | None]],
     gas_cap: int,
     deadline: float,
+    max_characters: int,
 ) -> list[Any]:
-    """Answer several calls in one thread; those that the deadline does not leave time for fail."""
+    """Answer several calls in one thread; those for which no time or no room in the answer is left fail."""
     answers: list[Any] = []
+    characters = 0
     for block_hash, request, state_overrides, block_overrides in calls:
         if time.monotonic() > deadline:
             answers.append(timed_out())
+            continue
+        if characters > max_characters:
+            answers.append(response_too_large())
             continue
         try:
             result = engine.call(
@@ -105,6 +110,7 @@ def _call_each(
                 block_overrides=block_overrides,
             )
             answers.append(_answer(result))
+            characters += len(answers[-1])
         except Exception as error:
             answers.append(rpc_error(error, "eth_call"))
     return answers
@@ -126,8 +132,8 @@ async def _call_together(context: Context, calls: Sequence[tuple[Any, ...]]) -> 
             continue
         ready.append((block_hash, request, state_overrides, block_overrides))
         places.append(place)
-    cap = node.config.call_gas_cap
-    results = await node.workers.run(_call_each, node.engine, ready, cap, deadline)
+    cap, limit = node.config.call_gas_cap, node.config.max_response_bytes
+    results = await node.workers.run(_call_each, node.engine, ready, cap, deadline, limit)
     for place, result in zip(places, results, strict=True):
         answers[place] = result
     return answers
@@ -200,13 +206,17 @@ async def least_gas(
     """
     node = context.node
     cap = node.config.call_gas_cap
-    gas, result = await node.workers.run(
-        node.engine.estimate_gas,
-        node.state_hash(block),
-        transaction,
-        gas_cap=cap,
-        state_overrides=state_overrides,
-    )
+    block_hash = node.state_hash(block)
+    kind = _kind(transaction) if state_overrides is None else None
+    if kind is not None:
+        estimate = node.engine.estimate_gas
+        gas, result = await node.inline.run(
+            ("estimate", kind), estimate, block_hash, transaction, gas_cap=cap
+        )
+    else:
+        gas, result = await node.workers.run(
+            node.engine.estimate_gas, block_hash, transaction, gas_cap=cap, state_overrides=state_overrides
+        )
     if result.status == "success":
         return gas
     if result.status == "halt" and result.error.startswith("out of gas"):
