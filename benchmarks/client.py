@@ -13,6 +13,7 @@ from benchmarks.traffic import DEV_KEY, TRANSFER_GAS, address, sign_fee_market
 
 ANSWER_SECONDS: Final = 60.0
 MINED_SECONDS: Final = 60.0
+NUDGE_SECONDS: Final = 1.0
 _CHUNK: Final = 50
 
 
@@ -59,18 +60,30 @@ def nonces(node: Node, accounts: Sequence[bytes]) -> list[int]:
 
 
 def await_nonces(node: Node, accounts: Sequence[bytes], nonce: int, limit_seconds: float) -> bool:
-    """Wait until every account has mined that many transactions; ``False`` if that takes too long."""
+    """Wait until every account has mined that many transactions; ``False`` if that takes too long.
+
+    Anvil sometimes leaves ready transactions unmined until something else happens (foundry-rs/foundry#10122);
+    where nothing moves for a while, either node is told to mine, so that the wait is not counted against it.
+    """
     waiting = list(accounts)
     deadline = time.monotonic() + limit_seconds
+    seen, moved_at = -1, time.monotonic()
     while True:
         # The first few stand for the rest: reading all in each round would be a load of its own.
         asked = waiting[:8]
-        done = {account for account, count in zip(asked, nonces(node, asked), strict=True) if count >= nonce}
+        counts = nonces(node, asked)
+        done = {account for account, count in zip(asked, counts, strict=True) if count >= nonce}
         waiting = [account for account in waiting if account not in done]
         if not waiting:
             return True
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             return False
+        if done or sum(counts) != seen:
+            seen, moved_at = sum(counts), now
+        elif now - moved_at > NUDGE_SECONDS:
+            result(node, "evm_mine")
+            moved_at = now
         if not done:
             time.sleep(0.005)
 

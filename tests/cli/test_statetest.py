@@ -1,12 +1,15 @@
 """``noria evm statetest``: one line per case, and an exit code that can be trusted."""
 
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.command import assert_one_line_error, noria
+from tests.cli.command import LIMIT_SECONDS, NORIA, assert_one_line_error, noria
 from tests.fixtures import require_fixture
 
 EXAMPLE = "ethereum-tests/GeneralStateTests/stExample"
@@ -108,3 +111,33 @@ def test_a_fork_can_be_chosen_and_must_exist(example: Path) -> None:
 
 def test_a_folder_without_tests_is_an_error(tmp_path: Path) -> None:
     assert_one_line_error(noria("evm", "statetest", tmp_path), 1, str(tmp_path))
+
+
+def workers_of(pid: int) -> list[int]:
+    """Process ids of the worker processes of a run."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers through /proc")
+def test_a_worker_that_dies_loses_no_file() -> None:
+    folder = require_fixture("ethereum-tests/GeneralStateTests/stRandom")
+    command = [*NORIA, "evm", "statetest", str(folder), "--jobs", "2"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as run:
+        assert run.stdout is not None
+        first = run.stdout.readline()
+        workers = workers_of(run.pid)
+        assert workers
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        rest, _ = run.communicate(timeout=LIMIT_SECONDS)
+    assert run.returncode == 0
+    found = rows(first + rest)
+    assert [row["file"] for row in found] == sorted(map(str, folder.glob("*.json")))
+    assert all(row["pass"] for row in found)

@@ -130,7 +130,7 @@ async def _serve(node_config: DevConfig, rpc_config: RpcConfig, quiet: bool) -> 
         backend = Backend(node.chain, _client_version(), DevAccounts(keys))
         async with RpcServer(backend, rpc_config) as server:
             if not quiet:
-                _introduce(node, server)
+                _introduce(node, server, rpc_config.host)
             print(f"Listening on {server.http_url}", flush=True)
             watcher = None if quiet else loop.create_task(_log_blocks(node), name="block-log")
             await stop.wait()
@@ -148,10 +148,11 @@ def _client_version() -> str:
     return f"noria/v{version('noria')}/{platform.system().lower()}/python{platform.python_version()}"
 
 
-def _introduce(node: DevNode, server: RpcServer) -> None:
+def _introduce(node: DevNode, server: RpcServer, host: str) -> None:
     """Print what a user needs to connect."""
     from noria.primitives.addresses import checksum_address
     from noria.primitives.amounts import format_amount
+    from noria.rpc.config import LOCAL_HOSTS
 
     head = node.chain.head
     lines = ["Accounts, with the funds that they have at genesis", ""]
@@ -171,6 +172,8 @@ def _introduce(node: DevNode, server: RpcServer) -> None:
         f"Chain kept {kept}",
         "",
     ]
+    if host not in LOCAL_HOSTS:
+        lines += [f"{host} may be reached from other machines: whoever does can use these accounts", ""]
     print("\n".join(lines))
 
 
