@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,6 +83,15 @@ async def wait(calls: Calls) -> None:
     """Never answer."""
     calls.append(("wait", None))
     await asyncio.Event().wait()
+
+
+@registry.method("spin", TEXT)
+def spin(calls: Calls) -> str:
+    """Hold the loop for longer than a turn."""
+    end = time.monotonic() + 0.01
+    while time.monotonic() < end:
+        pass
+    return ""
 
 
 @registry.method("big", TEXT)
@@ -464,6 +474,27 @@ async def test_time_limit_of_a_batch() -> None:
     assert answer[0]["result"] == "a"
     assert [(one["id"], error_of(one)[0]) for one in answer[1:]] == [(2, -32002), (3, -32002)]
     assert ("echo", "c") not in calls
+
+
+async def test_batch_of_quick_calls_lets_others_run() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await ask([request("spin", id=id) for id in range(10)])
+    task.cancel()
+    assert turns >= 5
+
+
+async def test_quick_calls_are_under_the_time_limit_of_their_batch() -> None:
+    answer = await ask([request("spin", id=id) for id in range(10)], request_seconds=0.03)
+    assert "result" in answer[0]
+    assert error_of(answer[-1])[0] == -32002
 
 
 async def test_response_size_limit_of_a_batch() -> None:

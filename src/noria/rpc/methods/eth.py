@@ -40,6 +40,7 @@ DEFAULT_TIP: Final = 1_000_000_000
 _TIP_BLOCKS: Final = 20
 _TIP_PERCENTILE: Final = 60.0
 _SIZE_CLASS_BITS: Final = 20
+"""Blocks within the same mebigas count as equally long."""
 _BLOB_BASE_FEE: Final = "0x1"
 """No block carries blobs, so the blob base fee stays at its minimum of one wei."""
 
