@@ -2,16 +2,21 @@
 //!
 //! [`instrument`](instrument::instrument) checks a WebAssembly module as delivered against the determinism profile and
 //! injects what makes its execution countable: fuel, the stack rule and, where the engine does not do it, the NaN rule.
+//!
+//! [`Sandbox`] compiles the result once per machine and runs units of it: [`engine`] with one of several engines, [`wasi`]
+//! as the only thing that a program sees of the world, [`cache`] with the compiled code of all processes.
 
 pub mod info;
 pub mod instrument;
+mod operators;
 pub mod prices;
 pub mod profile;
+mod scan;
 
 pub use info::{Export, ExternKind, Import, MemoryLimits, ModuleInfo, TableLimits};
 pub use instrument::{
-    FUEL_EXPORT, INSTRUMENTER_VERSION, Instrumented, NanRule, Options, RESERVED_PREFIX, STACK_EXPORT, START_EXPORT,
-    instrument, instrument_with,
+    Counter, FUEL_EXPORT, INSTRUMENTER_VERSION, Instrumented, NanRule, Options, RESERVED_PREFIX, STACK_EXPORT,
+    START_EXPORT, instrument, instrument_with,
 };
 pub use profile::{
     EXPORTS_MAX, FUNCTIONS_MAX, IMPORTS_MAX, MEMORY_MAX_PAGES, MODULE_MAX, NESTING_MAX, OPERANDS_MAX, ProfileError,

@@ -1,5 +1,7 @@
 //! The determinism profile (protocol 2): which modules are accepted, as delivered, and why others are not.
 
+use wasmparser::{BinaryReaderError, WasmFeatures};
+
 use crate::info::ModuleInfo;
 
 /// Pages of 64 KiB that a linear memory can have: 1 GiB.
@@ -18,10 +20,18 @@ pub const FUNCTIONS_MAX: u64 = 500_000;
 pub const IMPORTS_MAX: u64 = 1_000;
 /// Exports.
 pub const EXPORTS_MAX: u64 = 100_000;
+/// Parameters of a function or block.
+pub const PARAMETERS_MAX: u64 = 256;
+/// Results of a function or block.
+pub const RESULTS_MAX: u64 = 64;
 /// Depth of nested blocks in one function.
 pub const NESTING_MAX: u64 = 4_096;
 /// Operands that can wait on the stack of one function.
 pub const OPERANDS_MAX: u64 = 16_384;
+/// Bytes of one function, before and after instrumentation: what engines agree on.
+pub const FUNCTION_MAX: u64 = 7_654_321;
+/// Locals of one function, parameters included: what engines agree on, less what the instrumenter adds.
+pub const LOCALS_MAX: u64 = 49_984;
 
 /// Why a module is not accepted. Offsets are bytes from the start of the module; function indices count imports.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +104,63 @@ pub enum ProfileError {
 
 fn in_function(function: &Option<u32>) -> String {
     function.map_or_else(String::new, |index| format!(", function {index}"))
+}
+
+/// The features that are on. Everything else is refused, by name where it has one.
+pub(crate) fn features() -> WasmFeatures {
+    WasmFeatures::MUTABLE_GLOBAL
+        | WasmFeatures::SATURATING_FLOAT_TO_INT
+        | WasmFeatures::SIGN_EXTENSION
+        | WasmFeatures::REFERENCE_TYPES
+        | WasmFeatures::GC_TYPES // only so that `externref` is known: GC itself is off
+        | WasmFeatures::MULTI_VALUE
+        | WasmFeatures::BULK_MEMORY
+        | WasmFeatures::SIMD
+        | WasmFeatures::RELAXED_SIMD
+        | WasmFeatures::FLOATS
+        | WasmFeatures::EXCEPTIONS
+}
+
+/// Where the parser's messages speak of a feature instead of a mistake: a part of the message, and the feature.
+/// Instructions are not here: they are recognised before the validator sees them.
+const MESSAGES: &[(&str, &str)] = &[
+    ("memory64", "64-bit memories"),
+    ("64-bit", "64-bit memories"),
+    ("multi-memory", "several memories"),
+    ("multiple memories", "several memories"),
+    ("threads must be enabled", "shared memories"),
+    ("shared-everything-threads", "shared-everything threads"),
+    ("custom page sizes", "custom page sizes"),
+    ("custom-page-sizes", "custom page sizes"),
+    ("function references", "typed function references"),
+    ("gc proposal", "garbage-collected types"),
+    ("GC proposal", "garbage-collected types"),
+    ("gc feature", "garbage-collected types"),
+    ("gc types", "garbage-collected types"),
+    ("stack switching", "stack switching types"),
+    ("custom descriptors", "custom descriptors"),
+    ("non-constant operator: i32.", "extended constant expressions"),
+    ("non-constant operator: i64.", "extended constant expressions"),
+    ("legacy_exceptions", "legacy exceptions"),
+];
+
+impl ProfileError {
+    pub(crate) fn of_parser(error: &BinaryReaderError, function: Option<u32>) -> Self {
+        let (reason, offset) = (error.message(), error.offset() as u64);
+        let feature = MESSAGES.iter().find(|(part, _)| reason.contains(part));
+        match feature {
+            Some(&(_, feature)) => Self::Feature { feature, offset, function },
+            None => Self::Invalid { reason: reason.to_owned(), offset, function },
+        }
+    }
+}
+
+/// Refuses more of something than the profile allows.
+pub(crate) fn limit(what: &'static str, found: u64, limit: u64, at: usize) -> Result<(), ProfileError> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(ProfileError::Limit { what, found, limit, offset: at as u64, function: None })
 }
 
 /// Checks a module as delivered against the determinism profile.

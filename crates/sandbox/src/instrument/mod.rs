@@ -9,6 +9,13 @@
 //!   before *each* call into the module; below zero after a trap means status 4.
 //! - [`START_EXPORT`]: the module's start function, if it had one. The host calls it first, under the same rules.
 
+mod emit;
+mod flow;
+mod function;
+mod module;
+mod nan;
+mod plan;
+
 use crate::info::ModuleInfo;
 use crate::profile::ProfileError;
 
@@ -33,11 +40,23 @@ pub enum NanRule {
     Injected,
 }
 
+/// Where the fuel counter is kept while a function runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counter {
+    /// In a local, written to the exported global whenever anybody could look at it.
+    #[default]
+    Local,
+    /// In the exported global all the time: simple and slow. Same fuel, to measure and test against.
+    Global,
+    /// Nowhere: only to measure what counting costs.
+    Off,
+}
+
 /// What is injected. The default is what the chain's rules say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Count fuel. Off only to measure what counting costs.
-    pub fuel: bool,
+    /// How fuel is counted.
+    pub fuel: Counter,
     /// Enforce the stack rule. Off only to measure what it costs.
     pub stack: bool,
     /// Who applies the NaN rule.
@@ -46,7 +65,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fuel: true, stack: true, nan: NanRule::Engine }
+        Self { fuel: Counter::Local, stack: true, nan: NanRule::Engine }
     }
 }
 
@@ -65,6 +84,6 @@ pub fn instrument(module: &[u8]) -> Result<Instrumented, ProfileError> {
 }
 
 /// As [`instrument`], with chosen parts: for measurements, and for engines without a NaN rule of their own.
-pub fn instrument_with(module: &[u8], _options: Options) -> Result<Instrumented, ProfileError> {
-    Ok(Instrumented { bytes: module.to_vec(), info: ModuleInfo::default() })
+pub fn instrument_with(module: &[u8], options: Options) -> Result<Instrumented, ProfileError> {
+    module::rewrite(module, options)
 }

@@ -1,0 +1,286 @@
+//! First pass over a function: finds its metered blocks and decides what is injected where.
+//!
+//! The fuel counter lives in a local inside a function and in the exported global between functions. The global must be
+//! exact whenever anybody else can look at it: at calls, at the function's exits and at every instruction that may trap.
+//! At the borders of metered blocks the local is always exact; within a block three states are possible: both are exact,
+//! the local is ahead (`ahead`), or a call has just returned and only the global is exact (`behind`).
+
+use wasmparser::{Catch, FrameKind, Operator};
+
+use super::plan::{Action, Kind, has_length};
+use crate::operators::Facts;
+
+/// Fuel on a straight line after which the limit is checked at the latest.
+const CHECK_DISTANCE: u64 = 10_000;
+/// Where a line is taken to be when a call returns: what the callee spent last was not checked either.
+const DISTANCE_AFTER_CALL: u64 = CHECK_DISTANCE - 1_000;
+
+/// A label that branches can name.
+struct Label {
+    kind: FrameKind,
+    /// Some branch leads to its end, which then starts a metered block.
+    targeted: bool,
+    /// A catch clause leads to its end: there the counter comes from the global.
+    caught: bool,
+    /// Longest unchecked line with which its end can be reached by branches.
+    distance: u64,
+    /// For `if`: the line at its condition, where `else` continues.
+    distance_at_if: u64,
+}
+
+impl Label {
+    fn new(kind: FrameKind, distance: u64) -> Self {
+        Self { kind, targeted: false, caught: false, distance: 0, distance_at_if: distance }
+    }
+}
+
+/// The state of the pass.
+pub(super) struct Flow {
+    pub actions: Vec<Action>,
+    /// The function calls other functions of the module, whose stack rule starts from ours.
+    pub calls: bool,
+    /// The local cannot follow the control flow here: the counter stays in the global.
+    pub global_counter: bool,
+    imports: u32,
+    imports_escape: bool,
+    labels: Vec<Label>,
+    /// The action that charges the current block.
+    block: usize,
+    distance: u64,
+    reachable: bool,
+    ahead: bool,
+    behind: bool,
+}
+
+impl Flow {
+    /// Starts a function whose entry costs `entry` fuel and whose first instruction is at `at`.
+    pub fn new(actions: Vec<Action>, imports: u32, imports_escape: bool, at: u32, entry: u64) -> Self {
+        let mut flow = Self {
+            actions,
+            calls: false,
+            global_counter: false,
+            imports,
+            imports_escape,
+            labels: vec![Label::new(FrameKind::Block, 0)],
+            block: 0,
+            distance: entry,
+            reachable: true,
+            ahead: true,
+            behind: false,
+        };
+        flow.push(at, Kind::Entry { fuel: entry });
+        flow
+    }
+
+    fn push(&mut self, at: u32, kind: Kind) {
+        self.actions.push(Action { at, kind });
+    }
+
+    /// Before an instruction at `at`: pays for it and injects what must happen first.
+    pub fn before(&mut self, at: u32, operator: &Operator<'_>, facts: &Facts) {
+        let price = match operator {
+            Operator::TryTable { try_table } => facts.price.of(try_table.catches.len() as u64),
+            _ => u64::from(facts.price.fuel),
+        };
+        self.pay(at, price);
+        if has_length(operator) {
+            self.reload(at);
+            self.push(at, Kind::Bulk { per: facts.price.per, every: facts.price.every });
+            (self.ahead, self.distance) = (false, 0);
+            return;
+        }
+        if facts.traps {
+            self.publish(at);
+        }
+        match operator {
+            Operator::Call { function_index } => self.before_call(at, *function_index < self.imports, false),
+            Operator::CallIndirect { .. } => self.before_call(at, false, self.imports_escape),
+            Operator::Throw { .. } | Operator::ThrowRef | Operator::Return => self.publish(at),
+            Operator::Loop { .. } | Operator::If { .. } | Operator::Else => self.reload(at),
+            Operator::Br { relative_depth } => self.before_branch(at, [*relative_depth], false),
+            Operator::BrIf { relative_depth } => self.before_branch(at, [*relative_depth], true),
+            Operator::BrTable { targets } => {
+                let all = targets.targets().filter_map(Result::ok).chain([targets.default()]);
+                self.before_branch(at, all, false);
+            }
+            Operator::TryTable { try_table } => self.catches(&try_table.catches),
+            Operator::End => self.before_end(at),
+            _ => {}
+        }
+    }
+
+    /// After an instruction, the next one being at `next`: opens the block that begins there, if one does.
+    pub fn after(&mut self, next: u32, operator: &Operator<'_>) {
+        match operator {
+            Operator::Block { .. } => self.labels.push(Label::new(FrameKind::Block, 0)),
+            Operator::TryTable { .. } => self.labels.push(Label::new(FrameKind::TryTable, 0)),
+            Operator::Loop { .. } => {
+                self.labels.push(Label::new(FrameKind::Loop, 0));
+                self.open(next, true);
+            }
+            Operator::If { .. } => {
+                self.labels.push(Label::new(FrameKind::If, self.distance));
+                self.open(next, false);
+            }
+            Operator::Else => {
+                let (reachable, distance) = (self.reachable, self.distance);
+                if let Some(label) = self.labels.last_mut() {
+                    label.kind = FrameKind::Else;
+                    if reachable {
+                        label.distance = label.distance.max(distance);
+                    }
+                    self.distance = label.distance_at_if;
+                }
+                self.reachable = true;
+                self.open(next, false);
+            }
+            Operator::End => self.after_end(next),
+            Operator::BrIf { .. } => self.open(next, false),
+            Operator::Br { .. }
+            | Operator::BrTable { .. }
+            | Operator::Return
+            | Operator::Unreachable
+            | Operator::Throw { .. }
+            | Operator::ThrowRef => {
+                self.reachable = false;
+                self.behind = false;
+                self.open(next, false);
+            }
+            Operator::Call { .. } | Operator::CallIndirect { .. } => {
+                (self.ahead, self.behind) = (false, true);
+                self.distance = self.distance.max(DISTANCE_AFTER_CALL);
+            }
+            _ => {}
+        }
+    }
+
+    /// Adds a price to the current block; a block that would get too long is cut here.
+    fn pay(&mut self, at: u32, price: u64) {
+        if price == 0 {
+            return;
+        }
+        if self.distance + price > CHECK_DISTANCE {
+            self.reload(at);
+            self.open(at, true);
+        }
+        self.distance += price;
+        match &mut self.actions[self.block].kind {
+            Kind::Entry { fuel } | Kind::Charge { fuel, .. } => *fuel += price,
+            _ => unreachable!("a block begins with an action that charges"),
+        }
+    }
+
+    /// A metered block begins at `at`.
+    fn open(&mut self, at: u32, check: bool) {
+        self.block = self.actions.len();
+        self.push(at, Kind::Charge { fuel: 0, check });
+        self.ahead = true;
+        if check {
+            self.distance = 0;
+        }
+    }
+
+    /// Makes the global exact.
+    fn publish(&mut self, at: u32) {
+        if self.ahead {
+            self.push(at, Kind::Publish);
+            self.ahead = false;
+        }
+    }
+
+    /// Makes the local exact.
+    fn reload(&mut self, at: u32) {
+        if self.behind {
+            self.push(at, Kind::Reload);
+            self.behind = false;
+        }
+    }
+
+    fn before_call(&mut self, at: u32, import: bool, may_be_import: bool) {
+        self.publish(at);
+        if import || may_be_import {
+            self.push(at, Kind::HostCheck { counter_in_global: self.behind });
+        }
+        if !import {
+            self.calls = true;
+            self.push(at, Kind::PassStack);
+        }
+    }
+
+    fn before_branch(&mut self, at: u32, depths: impl IntoIterator<Item = u32>, falls_through: bool) {
+        let mut stays = falls_through;
+        let mut leaves = false;
+        for depth in depths {
+            let Some(place) = self.labels.len().checked_sub(depth as usize + 1) else { continue };
+            let label = &mut self.labels[place];
+            leaves |= place == 0 || label.caught;
+            stays |= place != 0;
+            if label.kind != FrameKind::Loop {
+                label.targeted = true;
+                label.distance = label.distance.max(self.distance);
+            }
+        }
+        if leaves {
+            self.publish(at);
+        }
+        if stays {
+            self.reload(at);
+        }
+    }
+
+    /// Clauses of a `try_table`; their labels count from outside of it.
+    fn catches(&mut self, clauses: &[Catch]) {
+        for clause in clauses {
+            let (Catch::One { label, .. }
+            | Catch::OneRef { label, .. }
+            | Catch::All { label }
+            | Catch::AllRef { label }) = clause;
+            let Some(place) = self.labels.len().checked_sub(*label as usize + 1) else { continue };
+            let label = &mut self.labels[place];
+            // A branch that was seen before did not publish the counter (to the function's end all do), and a loop's
+            // start lies behind us.
+            let unpublished = label.targeted && !label.caught && place != 0;
+            self.global_counter |= label.kind == FrameKind::Loop || unpublished;
+            label.targeted = true;
+            label.caught = true;
+            label.distance = label.distance.max(DISTANCE_AFTER_CALL);
+        }
+    }
+
+    fn before_end(&mut self, at: u32) {
+        let last = self.labels.len() == 1;
+        let Some(label) = self.labels.last() else { return };
+        let (caught, starts) = (label.caught, starts_block(label));
+        if last || caught {
+            self.publish(at);
+        }
+        if !last && starts {
+            self.reload(at);
+        }
+    }
+
+    fn after_end(&mut self, next: u32) {
+        let Some(label) = self.labels.pop() else { return };
+        if self.labels.is_empty() {
+            return;
+        }
+        if !starts_block(&label) {
+            return;
+        }
+        self.distance = if self.reachable { self.distance.max(label.distance) } else { label.distance };
+        if label.kind == FrameKind::If {
+            // Without `else`, a false condition leads here too.
+            self.distance = self.distance.max(label.distance_at_if);
+        }
+        self.reachable = true;
+        if label.caught {
+            self.push(next, Kind::Reload);
+        }
+        self.open(next, false);
+    }
+}
+
+/// Whether the end of a label is reached by other ways than from above.
+fn starts_block(label: &Label) -> bool {
+    label.targeted || matches!(label.kind, FrameKind::If | FrameKind::Else)
+}

@@ -1,0 +1,120 @@
+//! Validates one function and plans what is injected into it, in a single walk over its instructions.
+
+use wasmparser::{FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader};
+
+use super::flow::Flow;
+use super::nan::NanFlow;
+use super::plan::Plan;
+use super::{Counter, NanRule, Options};
+use crate::operators;
+use crate::prices;
+use crate::profile::{FUNCTION_MAX, LOCALS_MAX, NESTING_MAX, OPERANDS_MAX, ProfileError};
+use crate::scan::Body;
+
+/// What a function must know of its module.
+#[derive(Clone, Copy)]
+pub(super) struct Context {
+    pub imports: u32,
+    pub imports_escape: bool,
+    pub options: Options,
+}
+
+/// Validates a function and decides what is injected.
+pub(super) fn plan(
+    function: Body<'_>,
+    context: Context,
+    allocations: FuncValidatorAllocations,
+) -> (Result<Plan, ProfileError>, FuncValidatorAllocations) {
+    let index = function.validator.index;
+    let mut validator = function.validator.into_validator(allocations);
+    let result = walk(&mut validator, &function.body, context).map_err(|error| match error {
+        Error::Parser(error) => ProfileError::of_parser(&error, Some(index)),
+        Error::Off { feature, offset } => ProfileError::Feature { feature, offset, function: Some(index) },
+        Error::Limit { what, found, limit, offset } => {
+            ProfileError::Limit { what, found, limit, offset, function: Some(index) }
+        }
+    });
+    (result, validator.into_allocations())
+}
+
+enum Error {
+    Parser(wasmparser::BinaryReaderError),
+    Off { feature: &'static str, offset: u64 },
+    Limit { what: &'static str, found: u64, limit: u64, offset: u64 },
+}
+
+impl From<wasmparser::BinaryReaderError> for Error {
+    fn from(error: wasmparser::BinaryReaderError) -> Self {
+        Self::Parser(error)
+    }
+}
+
+fn limit(what: &'static str, found: u64, limit: u64, at: usize) -> Result<(), Error> {
+    if found <= limit { Ok(()) } else { Err(Error::Limit { what, found, limit, offset: at as u64 }) }
+}
+
+type Validator = wasmparser::FuncValidator<wasmparser::ValidatorResources>;
+
+fn walk(validator: &mut Validator, body: &FunctionBody<'_>, context: Context) -> Result<Plan, Error> {
+    let start = body.range().start;
+    limit("bytes in a function", body.range().len() as u64, FUNCTION_MAX, start)?;
+    let parameters = validator.len_locals();
+    let mut reader = body.get_binary_reader();
+    let local_groups = reader.clone().read_var_u32()?;
+    validator.read_locals(&mut reader)?;
+    let locals = validator.len_locals();
+    limit("locals in a function", locals.into(), LOCALS_MAX, start)?;
+
+    let offset = |at: usize| (at - start) as u32;
+    let code_at = offset(reader.original_position());
+    let entry = prices::function().of((locals - parameters).into());
+    let mut flow =
+        Flow::new(Vec::with_capacity(body.range().len() / 8), context.imports, context.imports_escape, code_at, entry);
+    let mut nan = (context.options.nan == NanRule::Injected).then(|| NanFlow::new(validator, parameters));
+    let mut plan = Plan { code_at, local_groups, locals, ..Plan::default() };
+
+    let table = operators::table();
+    let mut operators = OperatorsReader::new(reader);
+    let mut deepest = 0;
+    while !operators.eof() {
+        let at = operators.original_position();
+        let operator = operators.read()?;
+        let facts = operators::facts(table, &operator);
+        if let Some(feature) = facts.off {
+            return Err(Error::Off { feature, offset: at as u64 });
+        }
+        let arity = nan.as_ref().map(|_| operator.operator_arity(&validator.visitor(at)));
+        validator.op(at, &operator)?;
+        let height = validator.operand_stack_height();
+        if height > deepest {
+            limit("operands waiting in a function", height.into(), OPERANDS_MAX, at)?;
+            deepest = height;
+        }
+        if matches!(
+            operator,
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. }
+        ) {
+            limit("nested blocks", validator.control_stack_height().into(), NESTING_MAX, at)?;
+        }
+        plan.instructions += 1;
+        plan.simd |= facts.simd;
+        plan.relaxed_simd |= facts.relaxed_simd;
+        plan.exceptions |= facts.exceptions;
+        let next = offset(operators.original_position());
+        flow.before(offset(at), &operator, facts);
+        if let (Some(nan), Some(arity)) = (&mut nan, arity) {
+            nan.step(&mut flow.actions, &operator, facts, arity.unwrap_or_default(), (height, next));
+        }
+        flow.after(next, &operator);
+    }
+    operators.finish()?;
+    // The function's own block is counted by the validator as well.
+    plan.stack = 1 + (u64::from(locals) + u64::from(deepest)) / 8;
+    plan.calls = flow.calls;
+    plan.global_counter = flow.global_counter || context.options.fuel == Counter::Global;
+    plan.actions = flow.actions;
+    if let Some(nan) = nan {
+        nan.finish(&mut plan.actions);
+    }
+    Ok(plan)
+}

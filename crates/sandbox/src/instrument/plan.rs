@@ -1,0 +1,70 @@
+//! What the first pass decides and the second writes.
+
+use wasmparser::Operator;
+
+use crate::operators::Shape;
+
+/// Something to inject before the instruction at an offset.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Action {
+    /// Offset in the function's body, locals included.
+    pub at: u32,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// The function begins: stack rule, price of the first block, both limits checked.
+    Entry { fuel: u64 },
+    /// A metered block begins: its price, and for some a look at the limit.
+    Charge { fuel: u64, check: bool },
+    /// The global takes the local's value.
+    Publish,
+    /// The local takes the global's value.
+    Reload,
+    /// Looks at the limit before the host may act.
+    HostCheck { counter_in_global: bool },
+    /// Tells a callee how much stack is left.
+    PassStack,
+    /// Pays for the length on top of the stack, and looks at the limit.
+    Bulk { per: u32, every: u32 },
+    /// Gives a NaN on top of the stack its canonical bits, if `needed`.
+    Canonical { shape: Option<Shape>, needed: bool },
+}
+
+/// Whether an instruction's price depends on an operand, which is the last one in each of them.
+pub(super) fn has_length(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::MemoryCopy { .. }
+            | Operator::MemoryFill { .. }
+            | Operator::MemoryInit { .. }
+            | Operator::MemoryGrow { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableFill { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableGrow { .. }
+    )
+}
+
+/// Everything the second pass needs to know of a function.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub actions: Vec<Action>,
+    /// Offset of the first instruction, after the declared locals.
+    pub code_at: u32,
+    /// Groups of locals as declared.
+    pub local_groups: u32,
+    /// Parameters and declared locals: the index of the first injected one.
+    pub locals: u32,
+    /// Units of the stack rule that one call takes.
+    pub stack: u64,
+    /// The function calls others.
+    pub calls: bool,
+    /// The counter stays in the global.
+    pub global_counter: bool,
+    pub instructions: u64,
+    pub simd: bool,
+    pub relaxed_simd: bool,
+    pub exceptions: bool,
+}

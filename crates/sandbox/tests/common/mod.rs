@@ -1,0 +1,153 @@
+//! Runs modules on wasmi, and rewrites them in the most naive way to have something to compare with.
+
+#![allow(dead_code)] // each test program uses its part
+
+pub mod naive;
+
+use noria_sandbox::{FUEL_EXPORT, Options, STACK_EXPORT, STACK_MAX, START_EXPORT, instrument_with};
+use wasmi::{Caller, Engine, Extern, Func, Instance, Linker, Module, Store, Val, ValType};
+
+/// What one call into a module left behind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    /// Results as bits, or nothing after a trap.
+    pub results: Option<Vec<u128>>,
+    /// What the fuel counter said, if the module has one.
+    pub fuel_left: Option<i64>,
+    /// What the stack counter said, if the module has one.
+    pub stack_left: Option<i64>,
+    /// All bytes of the memory.
+    pub memory: Vec<u8>,
+    /// What host functions saw: the first argument and the fuel counter.
+    pub host_calls: Vec<(i64, i64)>,
+}
+
+impl End {
+    pub fn trapped(&self) -> bool {
+        self.results.is_none()
+    }
+
+    /// The fuel used of `limit`; nothing if there was not enough.
+    pub fn used(&self, limit: i64) -> Option<i64> {
+        let left = self.fuel_left.expect("the module counts fuel");
+        (left >= 0).then_some(limit - left)
+    }
+}
+
+/// A module ready to be called.
+pub struct Guest {
+    store: Store<Vec<(i64, i64)>>,
+    instance: Instance,
+}
+
+impl Guest {
+    /// Instantiates a module; every function it imports notes that it was called, takes 7 fuel and returns zeroes.
+    pub fn new(wasm: &[u8]) -> Self {
+        Self::try_new(wasm).expect("the module instantiates")
+    }
+
+    pub fn try_new(wasm: &[u8]) -> Result<Self, wasmi::Error> {
+        let mut config = wasmi::Config::default();
+        config.set_max_recursion_depth(100_000).set_max_stack_height(1 << 26);
+        let engine = Engine::new(&config);
+        let module = Module::new(&engine, wasm)?;
+        let mut store = Store::new(&engine, Vec::new());
+        let mut linker = Linker::new(&engine);
+        for import in module.imports() {
+            let ty = import.ty().func().expect("only functions are imported").clone();
+            let host = Func::new(&mut store, ty, |mut caller: Caller<'_, Vec<(i64, i64)>>, parameters, results| {
+                let first = match parameters.first() {
+                    Some(Val::I32(value)) => i64::from(*value),
+                    Some(Val::I64(value)) => *value,
+                    _ => 0,
+                };
+                let counter = caller.get_export(FUEL_EXPORT).and_then(Extern::into_global);
+                let fuel = counter.map_or(0, |counter| {
+                    let fuel = counter.get(&caller).i64().expect("the counter is an i64");
+                    counter.set(&mut caller, Val::I64(fuel - 7)).expect("the counter is mutable");
+                    fuel
+                });
+                caller.data_mut().push((first, fuel));
+                for result in results {
+                    *result = zero(result.ty());
+                }
+                Ok(())
+            });
+            linker.define(import.module(), import.name(), host).ok();
+        }
+        let instance = linker.instantiate_and_start(&mut store, &module)?;
+        Ok(Self { store, instance })
+    }
+
+    /// Calls an export with zeroes, or with `arguments`, after granting `fuel`.
+    pub fn call(&mut self, name: &str, arguments: &[Val], fuel: i64) -> End {
+        self.set(FUEL_EXPORT, fuel);
+        self.set(STACK_EXPORT, STACK_MAX as i64);
+        let function = self.instance.get_func(&self.store, name).unwrap_or_else(|| panic!("no export {name}"));
+        let ty = function.ty(&self.store);
+        let zeroes: Vec<Val> = ty.params().iter().map(|ty| zero(*ty)).collect();
+        let arguments = if arguments.is_empty() { &zeroes } else { arguments };
+        let mut results: Vec<Val> = ty.results().iter().map(|ty| zero(*ty)).collect();
+        let done = function.call(&mut self.store, arguments, &mut results);
+        let memory = self.instance.get_memory(&self.store, "memory");
+        End {
+            results: done.is_ok().then(|| results.iter().map(bits).collect()),
+            fuel_left: self.get(FUEL_EXPORT),
+            stack_left: self.get(STACK_EXPORT),
+            memory: memory.map_or_else(Vec::new, |memory| memory.data(&self.store).to_vec()),
+            host_calls: std::mem::take(self.store.data_mut()),
+        }
+    }
+
+    /// Names of the exported functions that the program itself exports.
+    pub fn functions(&self) -> Vec<String> {
+        let exports = self.instance.exports(&self.store);
+        let functions = exports.filter(|export| matches!(export.ty(&self.store), wasmi::ExternType::Func(_)));
+        let mut names: Vec<String> = functions.map(|export| export.name().to_owned()).collect();
+        names.retain(|name| name != START_EXPORT);
+        names.sort();
+        names
+    }
+
+    fn get(&self, name: &str) -> Option<i64> {
+        self.instance.get_global(&self.store, name)?.get(&self.store).i64()
+    }
+
+    fn set(&mut self, name: &str, value: i64) {
+        if let Some(global) = self.instance.get_global(&self.store, name) {
+            global.set(&mut self.store, Val::I64(value)).expect("counters are mutable");
+        }
+    }
+}
+
+fn zero(ty: ValType) -> Val {
+    Val::default_for_ty(ty)
+}
+
+fn bits(value: &Val) -> u128 {
+    match value {
+        Val::I32(value) => *value as u32 as u128,
+        Val::I64(value) => *value as u64 as u128,
+        Val::F32(value) => value.to_bits() as u128,
+        Val::F64(value) => value.to_bits() as u128,
+        Val::V128(value) => value.as_u128(),
+        _ => 0,
+    }
+}
+
+pub const PLENTY: i64 = 1_000_000_000;
+
+pub fn wat(text: &str) -> Vec<u8> {
+    wat::parse_str(text).expect("the test's module is well-formed")
+}
+
+/// Instruments a module in text form and calls `run` in it.
+pub fn run(text: &str, fuel: i64) -> End {
+    run_with(text, fuel, Options::default())
+}
+
+pub fn run_with(text: &str, fuel: i64, options: Options) -> End {
+    let module = instrument_with(&wat(text), options).expect("the module is accepted");
+    wasmparser::validate(&module.bytes).expect("what is written is valid");
+    Guest::new(&module.bytes).call("run", &[], fuel)
+}
