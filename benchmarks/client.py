@@ -6,6 +6,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks.peers import CHAIN_ID, Node
@@ -59,32 +60,45 @@ def nonces(node: Node, accounts: Sequence[bytes]) -> list[int]:
     return found
 
 
-def await_nonces(node: Node, accounts: Sequence[bytes], nonce: int, limit_seconds: float) -> bool:
-    """Wait until every account has mined that many transactions; ``False`` if that takes too long.
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a node came with the transactions that it was given."""
+
+    complete: bool
+    mined: int
+    at: float
+    """`time.perf_counter` when the last progress was seen."""
+
+
+def await_nonces(node: Node, accounts: Sequence[bytes], nonce: int, patience_seconds: float) -> Progress:
+    """Wait until every account has mined that many transactions, or nothing has moved for a while.
 
     Anvil sometimes leaves ready transactions unmined until something else happens (foundry-rs/foundry#10122);
-    where nothing moves for a while, either node is told to mine, so that the wait is not counted against it.
+    where nothing moves, either node is told to mine before it is given up.
     """
     waiting = list(accounts)
-    deadline = time.monotonic() + limit_seconds
-    seen, moved_at = -1, time.monotonic()
+    mined_before = 0
+    moved_at = looked_at = time.perf_counter()
     while True:
         # The first few stand for the rest: reading all in each round would be a load of its own.
         asked = waiting[:8]
         counts = nonces(node, asked)
         done = {account for account, count in zip(asked, counts, strict=True) if count >= nonce}
         waiting = [account for account in waiting if account not in done]
+        now = time.perf_counter()
         if not waiting:
-            return True
-        now = time.monotonic()
-        if now > deadline:
-            return False
-        if done or sum(counts) != seen:
-            seen, moved_at = sum(counts), now
-        elif now - moved_at > NUDGE_SECONDS:
+            return Progress(True, nonce * len(accounts), now)
+        if done:
+            moved_at = looked_at = now
+        elif now - looked_at > NUDGE_SECONDS:
+            mined = sum(nonces(node, accounts))
+            if mined > mined_before:
+                mined_before, moved_at = mined, now
+            elif now - moved_at > patience_seconds:
+                return Progress(False, mined, moved_at)
             result(node, "evm_mine")
-            moved_at = now
-        if not done:
+            looked_at = time.perf_counter()
+        else:
             time.sleep(0.005)
 
 
@@ -120,5 +134,5 @@ def fund(node: Node, accounts: Sequence[bytes], amount_wei: int) -> None:
         ]
         answers = post(node, [request("eth_sendRawTransaction", hexed(r), id=i) for i, r in enumerate(raws)])
         refused = [answer for answer in answers if "result" not in answer]
-        if refused or not await_nonces(node, [payer], nonce + at + len(raws), MINED_SECONDS):
+        if refused or not await_nonces(node, [payer], nonce + at + len(raws), MINED_SECONDS).complete:
             raise NodeFailed(f"{node.name} did not fund the senders: {refused[:1]}")

@@ -8,41 +8,49 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Final
 
-from benchmarks.client import await_nonces, encode, fund, hexed, mined, nonces, request
-from benchmarks.load import LoadStalled, calibrate, http_post, run_load
+from benchmarks.client import encode, hexed, mined, nonces, request
+from benchmarks.load import calibrate, http_post, run_load
 from benchmarks.peers import CHAIN_ID, Node, PeerMissing, run_anvil, run_noria
 from benchmarks.report import Table, publish
+from benchmarks.submission import PATIENCE_SECONDS, Traffic, measure
 from benchmarks.traffic import (
     BALANCE_OF_SELECTOR,
     DEV_KEY,
-    TRANSFER_GAS,
     address,
     created_address,
     erc20,
-    key,
     sign_fee_market,
     word,
 )
 
 SUPPLY: Final = 10**24
-FUNDS_WEI: Final = 10**18
-MAX_FEE_WEI: Final = 10**12
-STALLED_SECONDS: Final = 60.0
 CALLS_PER_BATCH: Final = 100
 
-MINING: Final = {
-    "a block as soon as there is work": ("--gas-limit", "36000000"),
-    "a block every half second": ("--block-time", "0.5", "--gas-limit", "1000000000"),
-}
-"""Ways to mine, as both programs are told. With blocks at a pace their size must not be the limit."""
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How transactions are sent, and how both programs are told to mine."""
+
+    name: str
+    in_step: bool
+    connections: Sequence[int]
+    options: Sequence[str]
+
+
+AUTOMINE: Final = ("--gas-limit", "36000000")
+# With blocks at a pace their size must not be the limit.
+INTERVAL: Final = ("--block-time", "0.5", "--gas-limit", "1000000000")
+WAYS: Final = (
+    Way("automine, each batch when the one before is mined", True, (1, 4), AUTOMINE),
+    Way("automine, as fast as answered", False, (4,), AUTOMINE),
+    Way("a block every 0.5 s, as fast as answered", False, (4,), INTERVAL),
+)
 
 Runner = Callable[[Sequence[str]], AbstractContextManager[Node]]
 
@@ -51,91 +59,28 @@ Runner = Callable[[Sequence[str]], AbstractContextManager[Node]]
 class Plan:
     """How much is sent."""
 
-    senders: int
-    transactions_per_sender: int
-    batch: int
-    connections: Sequence[int]
+    traffic: Traffic
     rounds: int
     call_connections: Sequence[int]
     call_seconds: float
 
-    @property
-    def transactions(self) -> int:
-        return self.senders * self.transactions_per_sender
 
-
-FULL: Final = Plan(1000, 20, 200, (1, 4), 3, (1, 4, 16, 64), 5.0)
-QUICK: Final = Plan(100, 10, 100, (4,), 1, (1, 16), 1.0)
+FULL: Final = Plan(Traffic(1000, 20, 200), 3, (1, 4, 16, 64), 5.0)
+QUICK: Final = Plan(Traffic(100, 10, 100), 1, (1, 16), 1.0)
 
 
 @dataclass(slots=True)
 class Results:
-    """What one node reached, under the names of the measurements."""
+    """What one node reached, under the names of the measurements; ``None`` where it stalled."""
 
-    transactions_per_second: dict[str, float] = field(default_factory=dict)
-    calls_per_second: dict[str, float] = field(default_factory=dict)
-    call_milliseconds: dict[str, float] = field(default_factory=dict)
-    memory_bytes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    stalls: list[str] = field(default_factory=list)
+    transactions_per_second: dict[str, float | None] = field(default_factory=dict)
+    calls_per_second: dict[str, float | None] = field(default_factory=dict)
+    call_milliseconds: dict[str, float | None] = field(default_factory=dict)
+    memory_megabytes: dict[str, float | None] = field(default_factory=dict)
 
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def transfers(keys: Sequence[bytes], plan: Plan, connections: int) -> list[list[bytes]]:
-    """Batches of signed transfers for each connection; a sender's nonces stay in order on one connection."""
-    streams = []
-    for number in range(connections):
-        raws = [
-            sign_fee_market(
-                private_key,
-                chain_id=CHAIN_ID,
-                nonce=nonce,
-                to=b"\xaa" * 20,
-                value=1,
-                gas_limit=TRANSFER_GAS,
-                max_fee_per_gas=MAX_FEE_WEI,
-            )
-            for nonce in range(plan.transactions_per_sender)
-            for private_key in keys[number::connections]
-        ]
-        batches = [raws[at : at + plan.batch] for at in range(0, len(raws), plan.batch)]
-        bodies = [
-            encode([request("eth_sendRawTransaction", hexed(raw), id=i) for i, raw in enumerate(batch)])
-            for batch in batches
-        ]
-        streams.append([http_post(body) for body in bodies])
-    return streams
-
-
-def measure_transactions(node: Node, plan: Plan, connections: int, label: str, stalls: list[str]) -> float:
-    """Transactions per second from the first byte sent until all are mined.
-
-    A node that is not through in time has stalled: what it mined until then counts, and the stall is noted.
-    """
-    keys = [key(label, index) for index in range(plan.senders)]
-    accounts = [address(private_key) for private_key in keys]
-    fund(node, accounts, FUNDS_WEI)
-    streams = transfers(keys, plan, connections)
-    began = time.perf_counter()
-    try:
-        run_load(
-            (node.host, node.port),
-            streams,
-            lambda body: b'"error"' not in body,
-            limit_seconds=STALLED_SECONDS,
-        )
-        left = STALLED_SECONDS - (time.perf_counter() - began)
-        through = await_nonces(node, accounts, plan.transactions_per_sender, left)
-    except LoadStalled:
-        through = False
-    seconds = time.perf_counter() - began
-    count = plan.transactions
-    if not through:
-        count = sum(nonces(node, accounts))
-        stalls.append(f"{node.name} mined {count:,} of {plan.transactions:,} in {seconds:.0f} s ({label})")
-    return count / seconds
 
 
 def deploy_token(node: Node) -> bytes:
@@ -171,38 +116,40 @@ def measure_calls(node: Node, plan: Plan, results: Results) -> None:
         progress(node, f"eth_call, {name}", load.rate * calls)
 
 
-def measure(run_node: Runner, plan: Plan) -> Results:
-    """All measurements of one node; it is started anew for each way to mine, and the last one is called."""
+def measure_node(run_node: Runner, plan: Plan) -> Results:
+    """All measurements of one node; it is started anew for each way to send, and the last one is called."""
     results = Results()
-    for number, (mining, options) in enumerate(MINING.items(), start=1):
-        with run_node(options) as node:
-            for connections in plan.connections:
-                name = f"{mining}, {plural(connections, 'connection')}"
-                stalls: list[str] = []
-                rates: list[float] = []
-                while len(rates) < plan.rounds and not stalls:
+    for way in WAYS:
+        with run_node(way.options) as node:
+            for connections in way.connections:
+                name = f"{way.name}, {plural(connections, 'connection')}"
+                rates: list[float | None] = []
+                while len(rates) < plan.rounds and None not in rates:
                     label = f"{name}, round {len(rates) + 1}"
-                    rates.append(measure_transactions(node, plan, connections, label, stalls))
-                results.stalls += stalls
-                results.transactions_per_second[name] = rates[-1] if stalls else statistics.median(rates)
-                progress(node, name, results.transactions_per_second[name])
-                if stalls:
+                    rates.append(measure(node, plan.traffic, connections, label, in_step=way.in_step))
+                through = [rate for rate in rates if rate is not None]
+                rate = statistics.median(through) if len(through) == len(rates) else None
+                results.transactions_per_second[name] = rate
+                progress(node, name, rate)
+                if rate is None:
                     break
-            if number == len(MINING):
+            if way is WAYS[-1]:
                 measure_calls(node, plan, results)
-            results.memory_bytes[mining] = node.memory_bytes()
+            now, peak = node.memory_bytes()
+            results.memory_megabytes[f"{way.name}: at the end"] = now / 1e6
+            results.memory_megabytes[f"{way.name}: highest"] = peak / 1e6
     return results
 
 
-def progress(node: Node, name: str, rate: float) -> None:
-    print(f"{node.name}: {name}: {rate:,.0f}/s", file=sys.stderr, flush=True)
+def progress(node: Node, name: str, rate: float | None) -> None:
+    print(f"{node.name}: {name}: {shown(rate)}/s", file=sys.stderr, flush=True)
 
 
 def shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return "stalled" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def comparison(title: str, measured: dict[str, dict[str, float]], *, ratio: bool = True) -> Table:
+def comparison(title: str, measured: dict[str, dict[str, float | None]], *, ratio: bool = True) -> Table:
     """One row per measurement, one column per node."""
     nodes = list(measured)
     both = ratio and len(nodes) == 2
@@ -218,14 +165,6 @@ def comparison(title: str, measured: dict[str, dict[str, float]], *, ratio: bool
 
 
 def tables(measured: dict[str, Results]) -> list[Table]:
-    memory = {
-        node: {
-            f"{mining}, {moment}": size / 1e6
-            for mining, sizes in results.memory_bytes.items()
-            for moment, size in zip(("after", "highest"), sizes, strict=True)
-        }
-        for node, results in measured.items()
-    }
     return [
         comparison(
             "Signed transfers through HTTP until mined, transactions per second",
@@ -240,25 +179,27 @@ def tables(measured: dict[str, Results]) -> list[Table]:
             {node: results.call_milliseconds for node, results in measured.items()},
             ratio=False,
         ),
-        comparison("Resident memory, MB", memory, ratio=False),
+        comparison(
+            "Resident memory, MB",
+            {node: results.memory_megabytes for node, results in measured.items()},
+            ratio=False,
+        ),
     ]
 
 
-def notes(measured: dict[str, Results], plan: Plan) -> list[str]:
+def notes(plan: Plan) -> list[str]:
     limit = calibrate(16, http_post(b" " * 150), b" " * 110, 1.0 if plan is QUICK else 3.0)
-    lines = [
-        f"Each node ran alone and quiet. A round is {plan.transactions:,} signed transfers of "
-        f"{plan.senders:,} senders in batches of {plan.batch}; the number is the median of "
-        f"{plural(plan.rounds, 'round')} on one node. With blocks as soon as there is work the block gas "
-        "limit is 36,000,000, with blocks at a pace 1,000,000,000. Calls follow on the second node; memory "
-        "is read at the end of each.",
+    traffic = plan.traffic
+    return [
+        f"Each node ran alone and quiet. A round is {traffic.transactions:,} signed transfers of "
+        f"{traffic.senders:,} senders in batches of {traffic.batch}; the number is the median of "
+        f"{plural(plan.rounds, 'round')} on one node. With automine the block gas limit is 36,000,000, with "
+        "blocks at a pace 1,000,000,000. Calls follow on the last node; memory is read at the end of each. "
+        "`stalled`: some transactions were not mined, even after `evm_mine`, until nothing had moved for "
+        f"{PATIENCE_SECONDS:.0f} s.",
         "The load generator shares the machine with the node; against a server that answers at once it "
         f"reaches {limit.rate:,.0f} requests per second on 16 connections.",
     ]
-    stalls = [stall for results in measured.values() for stall in results.stalls]
-    if stalls:
-        lines.append(f"Stalled, and the number is of what was mined until then: {'; '.join(stalls)}.")
-    return lines
 
 
 def main() -> None:
@@ -275,12 +216,12 @@ def main() -> None:
     for name, run_node in peers.items():
         if arguments.only in (None, name):
             try:
-                measured[name] = measure(run_node, plan)
+                measured[name] = measure_node(run_node, plan)
             except PeerMissing as error:
                 print(f"{name} is left out: {error}", file=sys.stderr)
     if not measured:
         raise SystemExit("nothing could be measured")
-    publish("rpc_throughput", tables(measured), notes(measured, plan), record=arguments.record)
+    publish("rpc_throughput", tables(measured), notes(plan), record=arguments.record)
 
 
 if __name__ == "__main__":
