@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -117,6 +116,8 @@ def dev(
 
 
 async def _serve(node_config: DevConfig, rpc_config: RpcConfig, quiet: bool) -> None:
+    import asyncio
+
     from noria.node.dev import DevNode
     from noria.rpc.backend import Backend, DevAccounts
     from noria.rpc.server import RpcServer

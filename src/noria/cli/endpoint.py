@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import ssl
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from noria.cli.errors import BadArgument, CommandError
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
 
 DEFAULT_URL: Final = "http://127.0.0.1:8545"
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -73,6 +74,8 @@ class Endpoint:
         return parse_quantity(self.call(method, *params), method)
 
     def _post(self, body: bytes) -> Any:
+        from http.client import HTTPException
+
         connection = self._connect()
         try:
             path = self._parts.path or "/"
@@ -83,7 +86,7 @@ class Endpoint:
             answer = response.read(MAX_ANSWER_BYTES + 1)
         except TimeoutError:
             raise CommandError(f"{self.url} did not answer within {WAIT_SECONDS:.0f} s") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise CommandError(f"cannot reach a node at {self.url}: {reason}") from None
         finally:
@@ -95,12 +98,16 @@ class Endpoint:
         except (ValueError, RecursionError):
             raise CommandError(f"{self.url} answered HTTP {response.status} without JSON") from None
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def _connect(self) -> HTTPConnection:
+        # Imported late, like all that other commands do not need: `noria --help` should be quick.
+        import ssl
+        from http.client import HTTPConnection, HTTPSConnection
+
         host, port = self._parts.hostname or "", self._parts.port
         if self._parts.scheme == "https":
             context = ssl.create_default_context()
-            return http.client.HTTPSConnection(host, port, timeout=WAIT_SECONDS, context=context)
-        return http.client.HTTPConnection(host, port, timeout=WAIT_SECONDS)
+            return HTTPSConnection(host, port, timeout=WAIT_SECONDS, context=context)
+        return HTTPConnection(host, port, timeout=WAIT_SECONDS)
 
 
 def parse_quantity(value: object, what: str) -> int:
