@@ -196,6 +196,14 @@ def test_putting_heals(store: BlobStore, data: bytes) -> None:
     assert store.usage().blobs == 1
 
 
+def test_healing_takes_no_room(store: BlobStore, clock: Clock) -> None:
+    blobs = fill(store, clock)
+    damage(store, blobs[5], b"tada")
+    store.put(b"filling 5")
+    assert store.get(blobs[5]) == b"filling 5"
+    assert all(map(store.has, blobs))
+
+
 def test_links_and_pipes_are_not_followed(store: BlobStore, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"data")
