@@ -10,7 +10,7 @@ from noria._core import Engine, Transaction, decode_transactions
 from noria.chain.production import dev_attributes
 from noria.execution.spec import ChainSpec, dev_spec
 from noria.execution.system_contracts import block_start_calls
-from tests.differential.assembly import OPCODES, assemble
+from tests.differential.assembly import CALL_AND_LOG, OPCODES, assemble, deployment, word
 from tests.differential.scenarios import SCENARIOS, tell
 from tests.differential.story import Story
 
@@ -89,3 +89,32 @@ def test_random_programs_run_as_specified(seed: int, engine_path: Path) -> None:
         if number % 10 == 9:
             story.mine()
     assert_same_blocks("osaka", story, engine_path)
+
+
+def random_precompile_input(chooser: random.Random, number: int) -> bytes:
+    """Input of about the right size: zeros, noise, or numbers that mean something."""
+    sizes = {1: 128, 6: 128, 7: 96, 8: 384, 9: 213, 10: 192, 11: 256, 12: 320, 13: 512, 14: 576, 15: 768}
+    sizes |= {16: 64, 17: 128, 0x100: 160}
+    if number == 5:
+        lengths = [chooser.choice((0, 1, 2, 31, 32, 33, 64, 100, 256, 1024, 1025)) for _ in range(3)]
+        return b"".join(map(word, lengths)) + b"".join(chooser.randbytes(length) for length in lengths)
+    if number == 9:
+        return chooser.randint(0, 30).to_bytes(4, "big") + chooser.randbytes(208) + chooser.randbytes(1)
+    if number in (16, 17):
+        # Field elements: 16 zero bytes, then a number near the modulus, which begins with 0x1a.
+        halves = [bytes(16) + bytes([chooser.randint(0, 27)]) + chooser.randbytes(47) for _ in range(2)]
+        return b"".join(halves[: number - 15])
+    size = sizes.get(number, chooser.randint(0, 200)) + chooser.choice((0, 0, 0, -1, 1))
+    return bytes(size) if chooser.random() < 0.4 else chooser.randbytes(size)
+
+
+@pytest.mark.parametrize("fork", ["prague", "osaka"])
+def test_precompiles_take_any_input_as_specified(fork: str, engine_path: Path) -> None:
+    chooser = random.Random(fork)
+    story = Story()
+    proxy = story.deploy(0, deployment(CALL_AND_LOG))
+    for sender in range(10):
+        story.mine()
+        for number in chooser.sample([*range(1, 18), 0x100], 5):
+            story.send(sender, proxy, data=word(number) + random_precompile_input(chooser, number))
+    assert_same_blocks(fork, story, engine_path)
