@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use alloy_primitives::hex;
-use noria_state::trie_root;
+use noria_state::{MemoryNodes, NodeBatch, NodeId, Root, leaves, trie_root, update};
 use serde_json::Value;
 
 fn folder() -> Option<PathBuf> {
@@ -60,4 +60,34 @@ fn tries_of_hashed_keys() {
     assert!(run("trietest_secureTrie.json", true).is_none_or(|cases| cases >= 3));
     assert!(run("trieanyorder_secureTrie.json", true).is_none_or(|cases| cases >= 7));
     assert!(run("hex_encoded_securetrie_test.json", true).is_none_or(|cases| cases >= 3));
+}
+
+/// The keys before and after any given one, as a walk over the trie finds them.
+#[test]
+fn neighbours() {
+    let Some(folder) = folder() else {
+        eprintln!("skipped: no TrieTests found; set NORIA_FIXTURES");
+        return;
+    };
+    let text = fs::read_to_string(folder.join("trietestnextprev.json")).unwrap();
+    let cases: Value = serde_json::from_str(&text).unwrap();
+    let mut asked = 0;
+    for case in cases.as_object().unwrap().values() {
+        let mut changes: Vec<(Vec<u8>, Option<(Vec<u8>, NodeId)>)> =
+            case["in"].as_array().unwrap().iter().map(|key| (bytes(key), Some((bytes(key), 0)))).collect();
+        changes.sort_unstable();
+        let mut nodes = MemoryNodes::new();
+        let mut batch = NodeBatch::new();
+        let root = update(&nodes, Root::EMPTY, &changes, &mut batch).unwrap();
+        let root = nodes.absorb(batch, root);
+        let keys: Vec<Vec<u8>> = leaves(&nodes, root).map(|leaf| leaf.unwrap().key).collect();
+        for test in case["tests"].as_array().unwrap() {
+            let [from, before, after] = [0, 1, 2].map(|at| bytes(&test[at]));
+            let previous = keys.iter().rev().find(|key| **key < from).cloned().unwrap_or_default();
+            let next = keys.iter().find(|key| **key > from).cloned().unwrap_or_default();
+            assert_eq!((previous, next), (before, after), "{test}");
+            asked += 1;
+        }
+    }
+    assert!(asked >= 12);
 }
