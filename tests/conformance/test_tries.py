@@ -13,7 +13,7 @@ from tests.fixtures import fixture_files, require_fixture
 
 SUITE = "ethereum-tests/TrieTests"
 NEIGHBOURS = "trietestnextprev.json"
-"""Asks for the keys beside a key instead of roots: `crates/state/tests/public_tries.rs` walks the trie for it."""
+"""Asks for the keys beside a key; `crates/state/tests/public_tries.rs` walks the trie for it."""
 MOST_ORDERS = 24
 
 
