@@ -27,16 +27,11 @@ from noria.work.source import Piece, SourceMissing
 
 GIVEN: Final = frozenset(
     {
-        "__builtins__",
-        "__cached__",
-        "__file__",
-        "__loader__",
-        "__name__",
-        "__package__",
-        "__path__",
-        "__spec__",
+        *("__annotate__", "__annotations__", "__builtins__", "__cached__", "__conditional_annotations__"),
+        *("__doc__", "__file__", "__loader__", "__module__", "__name__", "__package__", "__path__"),
+        *("__qualname__", "__spec__"),
     }
-)
+)  # fmt: skip
 """Globals that the other side has of its own."""
 
 
@@ -94,7 +89,7 @@ class Graph:
         """Encode like `encode`, with the codec's own errors."""
         encoder = Encoder(
             class_name=lambda kind: self.class_name(kind, user),
-            reference=lambda item: self.reach(item, user, in_set=encoder.in_set > 0),
+            reference=lambda item: self.reach(item, user),
         )
         return encoder.encode(value, path)
 
@@ -121,7 +116,7 @@ class Graph:
             self.kept.append(made)
         return number
 
-    def reach(self, value: Any, user: str, *, name: str = "", in_set: bool = False) -> int | None:
+    def reach(self, value: Any, user: str, *, name: str = "") -> int | None:
         """Return the number of an object that travels as code, after adding the steps that build it.
 
         Returns
@@ -132,10 +127,6 @@ class Graph:
         number = self.numbers.get(id(value))
         if number is not None:
             return number
-        if in_set and (isinstance(value, FunctionType) and "<" in value.__qualname__):
-            raise CannotTravel(
-                f"function {value.__qualname__} in a set", "sets have no order", "put it into a list", user
-            )
         if isinstance(value, ModuleType):
             return self.module(value, user)
         if isinstance(value, FunctionType):
@@ -255,8 +246,7 @@ class Graph:
             self.soon(partial(self.fill, cell, f"variable {variable!r} of {qualified}", label))
         attributes = {key: value for key, value in vars(function).items() if key != "__wrapped__"}
         if function.__defaults__ or function.__kwdefaults__ or attributes:
-            given = (function.__defaults__, function.__kwdefaults__, attributes)
-            self.soon(partial(self.defaults, number, given, qualified, label))
+            self.soon(partial(self.defaults, number, function, attributes, label))
         return number
 
     def fill(self, cell: CellType, what: str, user: str) -> None:
@@ -268,9 +258,16 @@ class Graph:
         data = self.encode(content, what, user)
         self.add((container.FILL, self.numbers[id(cell)], data))
 
-    def defaults(self, number: int, given: tuple[object, ...], qualified: str, user: str) -> None:
+    def defaults(self, number: int, function: FunctionType, attributes: dict[str, Any], user: str) -> None:
         """Add the defaults and attributes of a function."""
-        data = self.encode(given, f"defaults of {qualified}", user)
+        positional, named = function.__defaults__ or (), function.__kwdefaults__ or {}
+        code = function.__code__
+        parameters = code.co_varnames[code.co_argcount - len(positional) : code.co_argcount]
+        for name, value in (*zip(parameters, positional, strict=True), *named.items()):
+            # Once for its own name in errors; what it reaches is not reached again below.
+            self.encode(value, f"default of {name!r} of {function.__qualname__}", user)
+        given = (function.__defaults__, function.__kwdefaults__, attributes)
+        data = self.encode(given, f"attributes of {function.__qualname__}", user)
         self.add((container.DEFAULTS, number, data))
 
     def soon(self, action: Callable[[], None]) -> None:

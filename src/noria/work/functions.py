@@ -14,14 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any, Final
 
 from noria.primitives.hashes import blake3
 from noria.primitives.types import Hash32
 from noria.work import archive
 from noria.work.capture import Graph
-from noria.work.guest.encoder import MAX_BYTES, UnencodableValue
+from noria.work.guest.encoder import UnencodableValue, is_data
 from noria.work.origins import CannotTravel, GuestModules
 from noria.work.results import MalformedResult, RemoteError, RemoteTraceback, decode_result
 
@@ -143,16 +142,13 @@ def capture(function: Callable[..., Any], guest: GuestModules = STANDARD) -> Cap
     b'NoriaPy'
     """
     if not callable(function):
-        raise CannotTravel(repr(function)[:80], "it cannot be called", "pass a function", "you")
+        raise CannotTravel(repr(function)[:80], "it cannot be called", "pass a function", "")
     name = str(getattr(function, "__qualname__", None) or type(function).__qualname__)
     graph = Graph(guest)
-    user = "you" if isinstance(function, FunctionType) else f"{name}"
     try:
-        entry = graph.encode(function, name, user)
+        entry = graph.encode(function, name if is_data(function) else "", "")
         graph.drain()
     except RecursionError:
-        raise CannotTravel(name, "what it uses is nested too deeply", "flatten its closures", "you") from None
+        raise CannotTravel(name, "what it uses is nested too deeply", "flatten its closures", "") from None
     part = archive.pack_function(tuple(graph.steps), entry)
-    if len(part) > MAX_BYTES:
-        raise CannotTravel(name, "it is too large", "pass large data as arguments", "you")
     return CapturedFunction(name, part, graph)

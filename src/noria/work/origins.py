@@ -45,7 +45,7 @@ class CannotTravel(UnencodableValue):
     remedy
         What to do.
     user
-        What uses it, with file and line.
+        What uses it, with file and line; nothing if it was given itself.
     """
 
     def __init__(self, what: str, reason: str, remedy: str, user: str) -> None:
@@ -57,7 +57,8 @@ class CannotTravel(UnencodableValue):
     def __str__(self) -> str:
         """Say what, why, what to do and where."""
         place = f" (in {self.path})" if self.path else ""
-        return f"{self.what} cannot travel{place}: {self.reason}; {self.remedy} [needed by {self.user}]"
+        needed = f" [needed by {self.user}]" if self.user else ""
+        return f"{self.what} cannot travel{place}: {self.reason}; {self.remedy}{needed}"
 
 
 class Origin(Enum):

@@ -124,8 +124,8 @@ class Encoder:
         self.active: list[int] = []
         self.containers = 0
         self.values = 0
-        self.in_set = 0
-        """Sets around the current value: their elements are met in no particular order."""
+        self.naming = False
+        """Whether references are written as names, to find an order for the elements of a set."""
 
     def encode(self, value: object, path: str) -> bytes:
         """Encode `value`; `path` names it in errors."""
@@ -293,8 +293,7 @@ class Encoder:
         self.out += b"S" if type(value) is set else b"Z"
         self.varint(len(value))
         whole, parts = self.out, []
-        self.in_set += 1
-        for item in value:
+        for item in value if self.reference is _no_reference else self.ordered(value):
             self.out = bytearray()
             try:
                 self.write(item)
@@ -302,13 +301,41 @@ class Encoder:
                 error.steps.append(f"{{{short(item)}}}")
                 raise
             parts.append(bytes(self.out))
-        self.in_set -= 1
         self.out = whole
         parts.sort()
         if len(set(parts)) < len(parts):
             raise UnencodableValue("a set with several NaN", "leave them out")
         self.out += b"".join(parts)
         self.active.pop()
+
+    def ordered(self, value: set[Any] | frozenset[Any]) -> Iterable[Any]:
+        """Return elements in an order that does not depend on hashes, for references are numbered as met."""
+        if all(type(item) in SCALARS for item in value):
+            return value
+        return sorted(value, key=self.name_of)
+
+    def name_of(self, value: object) -> bytes:
+        """Encode a value with names instead of numbers."""
+        encoder = Encoder(limit=self.limit)
+        encoder.naming = True
+        encoder.write(value)
+        return bytes(encoder.out)
+
+    def refer(self, value: object, refused: tuple[str, str]) -> None:
+        """Append a reference to an object that travels as code."""
+        if self.naming:
+            self.out += b"R"
+            self.text(unique_name(value))
+            return
+        number = self.reference(value)
+        if number is None:
+            raise UnencodableValue(*refused)
+        self.out += b"R"
+        self.varint(number)
+
+    def named(self, kind: type) -> None:
+        """Append the name of a class."""
+        self.text(f"{kind.__module__}:{kind.__qualname__}" if self.naming else self.class_name(kind))
 
     def other(self, value: object) -> None:
         """Append a value whose exact type is not a basic one."""
@@ -319,11 +346,7 @@ class Encoder:
             try:
                 taken = parts(value)
             except extensions.Unsupported as error:
-                number = self.reference(value)
-                if number is None:
-                    raise UnencodableValue(str(error), error.remedy) from None
-                self.out += b"R"
-                self.varint(number)
+                self.refer(value, (str(error), error.remedy))
                 return
             self.enter(value, len(taken))
             self.out += b"x"
@@ -338,18 +361,13 @@ class Encoder:
         elif isinstance(value, tuple) and hasattr(kind, "_fields"):
             self.instance(value, dict(zip(kind._fields, value, strict=True)))
         else:
-            number = self.reference(value)
-            if number is None:
-                raise UnencodableValue(*refusal(kind))
-            self.out += b"R"
-            self.varint(number)
+            self.refer(value, refusal(kind))
 
     def member(self, value: Any) -> None:
         """Append a member of an enumeration: class and name, or the number of a combination of flags."""
         kind = type(value)
-        name = self.class_name(kind)
         self.out += b"e"
-        self.text(name)
+        self.named(kind)
         if value.name is not None and kind.__members__.get(value.name) is value:
             self.string(value.name)
         else:
@@ -358,9 +376,8 @@ class Encoder:
     def instance(self, value: object, fields: dict[str, object]) -> None:
         """Append an instance of a dataclass or named tuple: class, then the fields in order."""
         self.enter(value, len(fields))
-        name = self.class_name(type(value))
         self.out += b"o"
-        self.text(name)
+        self.named(type(value))
         self.varint(len(fields))
         for field, item in fields.items():
             try:
@@ -386,6 +403,25 @@ WRITERS: dict[type, Callable[[Encoder, Any], None]] = {
     set: Encoder.unordered,
     frozenset: Encoder.unordered,
 }
+
+
+SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
+def unique_name(value: Any) -> str:
+    """Return what tells an object in a set from all others, in every process.
+
+    Raises
+    ------
+    UnencodableValue
+        If there is nothing, so that no order can be found.
+    """
+    name = getattr(value, "__qualname__", None)
+    if not isinstance(name, str) or "<" in name:
+        raise UnencodableValue(
+            f"{short(name or type(value).__name__)} in a set, whose order is not fixed", "put it into a list"
+        )
+    return f"{type(value).__qualname__} {getattr(value, '__module__', '')}:{name}"
 
 
 def packed_kind(values: list[Any] | tuple[Any, ...]) -> bytes:
