@@ -14,6 +14,8 @@ from typing import Final
 from benchmarks.peers import ROOT
 
 DOCUMENT: Final = ROOT / "docs" / "benchmarks.md"
+LOAD_BEFORE: Final = os.getloadavg()[0]
+"""Processes that wanted to run in the minute before; the more, the less the numbers are worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +70,15 @@ def publish(section: str, tables: Sequence[Table], notes: Sequence[str], *, reco
         Write to the document as well.
     """
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    print(f"\n{machine()}, {today}\n")
+    circumstances = f"{machine()}; load average {LOAD_BEFORE:.1f} before the run"
+    print(f"\n{circumstances}, {today}\n")
     for table in tables:
         print(table.text(), end="\n\n")
     for note in notes:
         print(note)
     if not record:
         return
-    parts = [f"Measured {today} on {machine()}.", *(table.markdown() for table in tables), *notes]
+    parts = [f"Measured {today} on {circumstances}.", *(table.markdown() for table in tables), *notes]
     begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     text = DOCUMENT.read_text()
     if begin not in text or end not in text:

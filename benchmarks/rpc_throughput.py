@@ -191,9 +191,10 @@ def notes(plan: Plan) -> list[str]:
     limit = calibrate(16, http_post(b" " * 150), b" " * 110, 1.0 if plan is QUICK else 3.0)
     traffic = plan.traffic
     return [
-        f"Each node ran alone and quiet. A round is {traffic.transactions:,} signed transfers of "
-        f"{traffic.senders:,} senders in batches of {traffic.batch}; the number is the median of "
-        f"{plural(plan.rounds, 'round')} on one node. With automine the block gas limit is 36,000,000, with "
+        "Each node ran without the other, with `--quiet`. A round is "
+        f"{traffic.transactions:,} signed transfers of {traffic.senders:,} senders in batches of "
+        f"{traffic.batch}; the number is the median of {plural(plan.rounds, 'round')} on one node. With "
+        "automine the block gas limit is 36,000,000, with "
         "blocks at a pace 1,000,000,000. Calls follow on the last node; memory is read at the end of each. "
         "`stalled`: some transactions were not mined, even after `evm_mine`, until nothing had moved for "
         f"{PATIENCE_SECONDS:.0f} s.",
