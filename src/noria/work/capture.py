@@ -58,6 +58,8 @@ class Graph:
         """Keeps alive what `numbers` knows by identity."""
         self.homes: dict[str, int] = {}
         self.bound: set[tuple[str, str]] = set()
+        self.binding: set[tuple[str, str]] = set()
+        """Globals whose values are being followed right now."""
         self.statements: set[int] = set()
         """Numbers of classes made by their own statement, which binds their name."""
         self.classes: dict[str, type] = {}
@@ -308,10 +310,15 @@ class Graph:
 
     def bind(self, names: dict[str, Any], home: str, name: str, user: str) -> None:
         """Bind one global; what is neither bound here nor a builtin is left to fail where it is used."""
-        if (home, name) in self.bound or name not in names or name in GIVEN:
+        if name not in names or name in GIVEN:
+            return
+        value = names[name]
+        if (home, name) in self.bound:
+            if (home, name) in self.binding:
+                self.empty(value, home, name, user)
             return
         self.bound.add((home, name))
-        value = names[name]
+        self.binding.add((home, name))
         try:
             number: int | None = None
             if isinstance(value, ModuleType) and origin_of(value.__name__, self.guest) is Origin.PROJECT:
@@ -321,10 +328,22 @@ class Graph:
             if number in self.statements and isinstance(value, type) and _names(value) == (home, name):
                 return
             data = self.encode(value, f"global {name!r}", user)
-        except (CannotTravel, _Deferred):
+        except CannotTravel:
             self.bound.discard((home, name))
             raise
+        except _Deferred:
+            self.bound.discard((home, name))
+            self.empty(value, home, name, user)
+            raise
+        finally:
+            self.binding.discard((home, name))
         self.add((container.GLOBAL, self.home(home, user), name, data))
+
+    def empty(self, value: object, home: str, name: str, user: str) -> None:
+        """Bind an empty container until its content can be built: a registry that classes enter themselves."""
+        if type(value) in (dict, list, set):
+            data = self.encode(type(value)(), name, user)
+            self.add((container.GLOBAL, self.home(home, user), name, data))
 
     def named(self, value: object, name: str, user: str) -> int | None:
         """Reach an object that is a global, if it is of a kind that travels as code."""

@@ -81,6 +81,8 @@ _RECIPES: dict[type, Callable[[Any], Recipe | None]] = {
     types.BuiltinMethodType: _builtin_method,
     types.MethodDescriptorType: lambda value: Recipe(getattr, (value.__objclass__, value.__name__)),
     types.WrapperDescriptorType: lambda value: Recipe(getattr, (value.__objclass__, value.__name__)),
+    types.GenericAlias: lambda value: Recipe(operator.getitem, (value.__origin__, value.__args__)),
+    types.UnionType: lambda value: Recipe(functools.reduce, (operator.or_, list(value.__args__))),
     types.MappingProxyType: lambda value: Recipe(types.MappingProxyType, (dict(value),)),
     typing.TypeVar: _type_variable,
     collections.defaultdict: lambda value: Recipe(

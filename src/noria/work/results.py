@@ -25,7 +25,7 @@ class RemoteTraceback(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.text = text
+        self.text = printable(text)
 
     def __str__(self) -> str:
         return f"\n\n{self.text}"
@@ -44,12 +44,30 @@ class RemoteError(Exception):
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(kind, message)
-        self.kind = kind
-        self.message = message
+        self.kind = printable(kind)
+        self.message = printable(message)
 
     def __str__(self) -> str:
         name = self.kind.removeprefix("builtins:").replace(":", ".")
         return f"{name}: {self.message}" if self.message else name
+
+
+def printable(text: str) -> str:
+    r"""Return text from elsewhere without what would steer a terminal.
+
+    Parameters
+    ----------
+    text
+        Anything.
+
+    Returns
+    -------
+    str
+        With every control character but tabs and line ends written out, as ``\x1b``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def decode_result(output: bytes, classes: Mapping[str, type] = NONE, *, limit: int = MAX_BYTES) -> Any:
@@ -93,7 +111,7 @@ def decode_result(output: bytes, classes: Mapping[str, type] = NONE, *, limit: i
         )
     exception = _exception(raised, classes)
     for note in raised.notes:
-        exception.add_note(note)
+        exception.add_note(printable(note))
     raise exception from RemoteTraceback(raised.traceback)
 
 
@@ -106,7 +124,7 @@ def _exception(raised: Raised, classes: Mapping[str, type]) -> Exception:
     try:
         arguments = decode(raised.arguments, class_of=classes.get)
         attributes = decode(raised.attributes, class_of=classes.get) if raised.attributes else {}
-        if type(arguments) is not tuple or type(attributes) is not dict:
+        if type(arguments) is not tuple or not _plain_names(attributes):
             return unknown
         if raised.kind == "noria:UnencodableValue":
             return UnencodableValue(*arguments)
@@ -120,6 +138,13 @@ def _exception(raised: Raised, classes: Mapping[str, type]) -> Exception:
     except Exception:
         return unknown
     return error if type(error) is kind else unknown
+
+
+def _plain_names(attributes: object) -> bool:
+    """Whether these are attributes that do not change how Python treats an exception."""
+    return type(attributes) is dict and all(
+        type(name) is str and not name.startswith("__") for name in attributes
+    )
 
 
 def _exception_class(name: str, classes: Mapping[str, type]) -> type[Exception] | None:

@@ -92,6 +92,7 @@ class _File:
     classes: dict[str, list[ast.ClassDef]]
     imports: dict[str, tuple[str, str]]
     codes: dict[tuple[int, str], list[CodeType]] = field(default_factory=dict)
+    pieces: dict[int, Piece] = field(default_factory=dict)
 
     def offset(self, line: int, column: int) -> int:
         return self.starts[line - 1] + column
@@ -141,6 +142,8 @@ def class_piece(kind: type) -> Piece:
         if not file or not nodes:
             continue
         node = nodes[-1] if len(nodes) == 1 else _matching_class(kind, nodes)
+        if node.lineno in file.pieces:
+            return file.pieces[node.lineno]
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
         indent = node.col_offset
         start = file.offset(first, 0)
@@ -149,7 +152,8 @@ def class_piece(kind: type) -> Piece:
             first, text = first - 1, "if 1:\n" + text
         text += "\n"
         compiled = _compile(text, ANNOTATIONS_AS_TEXT)
-        return Piece(text, first, name, _uses(node, compiled, is_class=True))
+        piece = file.pieces[node.lineno] = Piece(text, first, name, _uses(node, compiled, is_class=True))
+        return piece
     raise SourceMissing(
         f"the source of class {name} cannot be found",
         "define it with a class statement in a file or notebook",

@@ -90,6 +90,9 @@ class Decoder:
     def varint(self) -> int:
         """Read an unsigned number below 2^63."""
         data, position = self.data, self.position
+        if position < len(data) and data[position] < 128:
+            self.position = position + 1
+            return data[position]
         number = shift = 0
         while True:
             if position >= len(data):
@@ -109,6 +112,13 @@ class Decoder:
     def text(self) -> str:
         """Read length and text."""
         data = self.take(self.varint())
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return self.unusual_text(data)
+
+    def unusual_text(self, data: bytes) -> str:
+        """Decode text that may hold lone surrogates."""
         try:
             return data.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:

@@ -166,7 +166,10 @@ class Encoder:
 
     def text(self, text: str) -> None:
         """Append length and UTF-8 of `text`; lone surrogates are kept."""
-        data = text.encode("utf-8", "surrogatepass")
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            data = text.encode("utf-8", "surrogatepass")
         self.varint(len(data))
         self.out += data
 
@@ -241,7 +244,8 @@ class Encoder:
         """Append text."""
         self.out += b"s"
         self.text(value)
-        self.check_size()
+        if len(self.out) > self.limit:
+            self.check_size()
 
     def byte_string(self, value: bytes) -> None:
         """Append bytes."""
