@@ -83,7 +83,10 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, context: Context) ->
         if let Some(feature) = facts.off {
             return Err(Error::Off { feature, offset: at as u64 });
         }
-        let arity = nan.as_ref().map(|_| operator.operator_arity(&validator.visitor(at)));
+        let arity = nan.as_mut().map(|nan| {
+            nan.set_base(validator.get_control_frame(0).map_or(0, |frame| frame.height));
+            operator.operator_arity(&validator.visitor(at))
+        });
         validator.op(at, &operator)?;
         let height = validator.operand_stack_height();
         if height > deepest {

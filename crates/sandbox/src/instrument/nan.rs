@@ -48,6 +48,8 @@ struct Local {
 /// Follows the operand stack of one function.
 pub(super) struct NanFlow {
     stack: Vec<Value>,
+    /// Where the current block's operands begin: dead code takes no more than these.
+    base: usize,
     points: Vec<Point>,
     locals: Vec<Local>,
     /// Locals and the points whose values they are given.
@@ -63,7 +65,12 @@ impl NanFlow {
             _ => Local::default(),
         };
         let locals = (0..validator.len_locals()).map(local).collect();
-        Self { stack: Vec::new(), points: Vec::new(), locals, given: Vec::new() }
+        Self { stack: Vec::new(), base: 0, points: Vec::new(), locals, given: Vec::new() }
+    }
+
+    /// Tells where the operands of the block begin in which the next instruction stands.
+    pub fn set_base(&mut self, base: usize) {
+        self.base = base;
     }
 
     /// Follows one instruction that takes `takes` and leaves `leaves` operands; `height` is the stack's after it, `next`
@@ -205,7 +212,7 @@ impl NanFlow {
     }
 
     fn pop(&mut self) -> Value {
-        self.stack.pop().unwrap_or(Value::Exact)
+        if self.stack.len() > self.base { self.stack.pop().unwrap_or(Value::Exact) } else { Value::Exact }
     }
 
     fn point(&mut self, actions: &mut Vec<Action>, at: u32, shape: Option<Shape>, local: Option<u32>) -> Value {
