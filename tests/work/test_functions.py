@@ -419,6 +419,29 @@ class Callable_:
         return self.k + x
 
 
+class Model:
+    def __init__(self, weights: list[float]) -> None:
+        self.weights = weights
+        self.seen = 0
+
+    def predict(self, values: list[float]) -> float:
+        self.seen += 1
+        return sum(w * v for w, v in zip(self.weights, values, strict=True)) + LIMIT
+
+    def counted(self) -> "Model":
+        self.seen += 1
+        return self
+
+
+def test_a_method_of_an_instance_of_an_ordinary_class(guest: Guest) -> None:
+    model = Model([1.0, 2.0])
+    assert guest.call(model.predict, [3.0, 4.0]) == 14.0
+    back = guest.call(model.counted)
+    assert type(back) is Model
+    assert vars(back) == {"weights": [1.0, 2.0], "seen": 1}
+    assert model.seen == 0
+
+
 def test_an_instance_that_can_be_called(guest: Guest) -> None:
     assert guest.call(Callable_(3), 4) == 7
 

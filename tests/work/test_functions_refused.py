@@ -31,7 +31,7 @@ exec("def made(x):\n    return x\n\nanonymous = lambda x: x\n", MADE)
 
 
 class Plain:
-    pass
+    __slots__ = ()
 
 
 INSTANCE = Plain()
@@ -165,7 +165,7 @@ CASES: list[tuple[Any, str]] = [
     (uses_lock, "global 'LOCK' cannot travel: values of type _thread.lock do not travel; units run alone"),
     (uses_nested, "global 'NESTED'['rows'][2]['handle'] cannot travel: values of type _io.TextIOWrapper"),
     (uses_generator, "global 'GENERATOR' cannot travel: values of type generator do not travel; turn it"),
-    (uses_instance, "Plain do not travel; pass its data as a dataclass, dictionary or list"),
+    (uses_instance, "Plain do not travel; pass its data as a dictionary, list or dataclass"),
     (uses_package, "module starlette cannot travel: starlette is an installed package that"),
     (uses_class_of_package, "module msgspec cannot travel: msgspec is an installed package"),
     (uses_extension, "module noria._core cannot travel: noria is a compiled extension"),

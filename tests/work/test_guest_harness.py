@@ -193,7 +193,7 @@ def test_what_cannot_be_raised_here_says_what_it_was(
             "result[1]['x'] cannot be encoded: values of type generator do not",
         ),
         (lambda: units.scaled, "result cannot be encoded: values of type function do not travel"),
-        (lambda: type("Made", (), {})(), "result cannot be encoded: values of type"),
+        (lambda: type("Made", (), {})(), "result cannot be encoded: the class Made did not travel"),
         (mixture.power(2).__class__, ""),
     ],
 )

@@ -211,6 +211,29 @@ class Plain:
     pass
 
 
+class Ordinary:
+    def __init__(self, x: Any) -> None:
+        self.x = x
+        self.later: Any = None
+
+
+class Slotted:
+    __slots__ = ("x",)
+
+
+def test_an_instance_of_an_ordinary_class_comes_back_without_its_constructor() -> None:
+    classes = named(Ordinary)
+    value = Ordinary([1, {"k": Ordinary(None)}])
+    value.later = (1, 2)
+    data = encode(value, classes=classes)
+    back = decode(data, classes=classes)
+    assert type(back) is Ordinary
+    assert (back.x[0], back.later, type(back.x[1]["k"])) == (1, (1, 2), Ordinary)
+    assert encode(back, classes=classes) == data
+    with pytest.raises(UnencodableValue, match=r"value\.x\[1\]\.x cannot be encoded"):
+        encode(Ordinary([1, Ordinary(len)]), classes=classes)
+
+
 def cycle() -> Any:
     value: dict[str, Any] = {"x": [1, 2]}
     value["x"].append({"back": value})
@@ -239,7 +262,8 @@ def extra() -> Any:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"x": [0, 1, 2, Plain()]}, "value['x'][3] cannot be encoded: values of type"),
+        ({"x": [0, 1, 2, Slotted()]}, "value['x'][3] cannot be encoded: values of type"),
+        ([Plain()], "value[0] cannot be encoded: the class Plain is not among those that travel"),
         ([(x for x in "a")], "value[0] cannot be encoded: values of type generator do not travel; turn"),
         ({1: {"a": memoryview(b"")}}, "value[1]['a'] cannot be encoded: values of type memoryview"),
         (Point(1, Open([object()])), "value.y.items[0] cannot be encoded: values of type object"),

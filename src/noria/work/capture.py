@@ -21,7 +21,7 @@ from typing import Any, Final
 from noria.work import recipes, source
 from noria.work.guest import container
 from noria.work.guest.container import Step
-from noria.work.guest.encoder import WRITERS, Encoder, UnencodableValue, is_data
+from noria.work.guest.encoder import WRITERS, Encoder, UnencodableValue, is_data, is_ordinary
 from noria.work.origins import CannotTravel, GuestModules, Origin, check_origin, find_import, is_at, origin_of
 from noria.work.source import Piece, SourceMissing
 
@@ -191,7 +191,7 @@ class Graph:
         """Return how tracebacks call a file: never where it lies on this machine."""
         file = getattr(sys.modules.get(module), "__file__", None) or ""
         if not code_file or code_file == file:
-            if module != "__main__":
+            if module != "__main__" and module in sys.modules:
                 return module.replace(".", "/") + ("/__init__.py" if file.endswith("__init__.py") else ".py")
             return Path(file).name if file else "<main>"
         if code_file.startswith("<") or "ipykernel" in code_file:
@@ -340,7 +340,7 @@ class Graph:
         self.add((container.GLOBAL, self.home(home, user), name, data))
 
     def empty(self, value: object, home: str, name: str, user: str) -> None:
-        """Bind an empty container until its content can be built: a registry that classes enter themselves."""
+        """Bind an empty container until its content can be built: a registry that classes enter."""
         if type(value) in (dict, list, set):
             data = self.encode(type(value)(), name, user)
             self.add((container.GLOBAL, self.home(home, user), name, data))
@@ -426,7 +426,8 @@ class Graph:
             found = find_import(kind, name, self.guest)
             if found is None:
                 raise CannotTravel(f"class {name}", f"it is not a name of {module}", "define your own", user)
-            self.classes[f"{module}:{name}"] = kind
+            if not is_ordinary(kind):
+                self.classes[f"{module}:{name}"] = kind
             return self.add((container.IMPORT, *found), kind)
         if "<locals>" in name:
             raise CannotTravel(
@@ -435,7 +436,7 @@ class Graph:
                 "define it at the top level of a module",
                 user,
             )
-        names = vars(sys.modules[module]) if module in sys.modules else {}
+        names = source.globals_of(kind)
         if "." in name:
             owner, _, path = name.partition(".")
             if _at(names.get(owner), path) is not kind:

@@ -137,7 +137,7 @@ def class_piece(kind: type) -> Piece:
     name = kind.__qualname__
     for filename in _class_files(kind):
         linecache.checkcache(filename)
-        file = _read(filename, vars(sys.modules[kind.__module__]))
+        file = _read(filename, globals_of(kind))
         nodes = file.classes.get(name) if file else None
         if not file or not nodes:
             continue
@@ -158,6 +158,28 @@ def class_piece(kind: type) -> Piece:
         f"the source of class {name} cannot be found",
         "define it with a class statement in a file or notebook",
     )
+
+
+def globals_of(kind: type) -> dict[str, Any]:
+    """Return the globals of the module in which a class was defined, even if it is no longer loaded.
+
+    Parameters
+    ----------
+    kind
+        A class that is defined at the top level of a module.
+
+    Returns
+    -------
+    dict
+        Empty if they cannot be found.
+    """
+    module = sys.modules.get(kind.__module__)
+    if module is not None:
+        return vars(module)
+    for member in vars(kind).values():
+        if isinstance(member, FunctionType) and member.__globals__.get("__name__") == kind.__module__:
+            return member.__globals__
+    return {}
 
 
 def imported_names(filename: str, module_globals: dict[str, object]) -> dict[str, tuple[str, str]]:

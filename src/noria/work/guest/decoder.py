@@ -21,6 +21,7 @@ from .encoder import (
     PACKED_SIZES,
     VERSION,
     is_enumeration,
+    is_ordinary,
     packed_kind,
 )
 
@@ -318,6 +319,23 @@ class Decoder:
             object.__setattr__(made, name, value)
         return made
 
+    def ordinary(self) -> Any:
+        """Read an instance of an ordinary class."""
+        kind = self.named_class()
+        if is_enumeration(kind) or hasattr(kind, "__dataclass_fields__") or not is_ordinary(kind):
+            self.fail(f"{kind.__qualname__} is not an ordinary class")
+        attributes: dict[str, Any] = {}
+        number = self.count(2)
+        for _ in range(number):
+            name = self.text()
+            attributes[name] = self.read()
+        self.depth -= 1
+        if len(attributes) != number:
+            self.fail("an instance that names an attribute twice")
+        made = object.__new__(kind)
+        vars(made).update(attributes)
+        return made
+
     def reference(self) -> object:
         """Read a reference to an object that travelled as code."""
         number = self.varint()
@@ -346,6 +364,7 @@ READERS: dict[int, Callable[[Decoder], Any]] = {
     ord("x"): Decoder.extension,
     ord("e"): Decoder.member,
     ord("o"): Decoder.instance,
+    ord("O"): Decoder.ordinary,
     ord("R"): Decoder.reference,
 }
 

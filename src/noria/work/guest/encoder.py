@@ -364,8 +364,29 @@ class Encoder:
             self.instance(value, dataclass_fields(value))
         elif isinstance(value, tuple) and hasattr(kind, "_fields"):
             self.instance(value, dict(zip(kind._fields, value, strict=True)))
+        elif is_ordinary(kind):
+            self.ordinary(value)
         else:
             self.refer(value, refusal(kind))
+
+    def ordinary(self, value: object) -> None:
+        """Append an instance of an ordinary class: class, then its attributes."""
+        # `typing.Generic` notes on an instance which alias has made it.
+        attributes = {name: item for name, item in vars(value).items() if name != "__orig_class__"}
+        self.enter(value, 2 * len(attributes))
+        self.out += b"O"
+        self.named(type(value))
+        self.varint(len(attributes))
+        for name, item in attributes.items():
+            if type(name) is not str:
+                raise UnencodableValue(f"attribute {short(name)} is not text", "use text for names")
+            self.text(name)
+            try:
+                self.write(item)
+            except UnencodableValue as error:
+                error.steps.append(f".{name}")
+                raise
+        self.active.pop()
 
     def member(self, value: Any) -> None:
         """Append a member of an enumeration: class and name, or the number of a combination of flags."""
@@ -408,6 +429,12 @@ WRITERS: dict[type, Callable[[Encoder, Any], None]] = {
     frozenset: Encoder.unordered,
 }
 
+
+SLOTS = {"__dict__", "__weakref__"}
+"""Slots that hold nothing of an instance's own."""
+
+HEAP_TYPE = 1 << 9
+"""Flag of types that a class statement has made."""
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 
@@ -452,6 +479,21 @@ def is_enumeration(kind: type) -> bool:
     return enum is not None and issubclass(kind, enum.Enum)
 
 
+def is_ordinary(kind: Any) -> bool:
+    """Whether an instance of `kind` is a class written in Python with a dictionary of attributes, no more."""
+    return (
+        bool(kind.__flags__ & HEAP_TYPE)
+        and kind.__module__.partition(".")[0] not in sys.stdlib_module_names
+        and kind.__new__ is object.__new__
+        and kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__reduce__ is object.__reduce__
+        and kind.__getstate__ is object.__getstate__
+        and kind.__dictoffset__ != 0
+        and not hasattr(kind, "__setstate__")
+        and not any(set(vars(base).get("__slots__", ())) - SLOTS for base in kind.__mro__)
+    )
+
+
 def dataclass_fields(value: Any) -> dict[str, object]:
     """Return the fields of a dataclass instance by name, in order.
 
@@ -485,7 +527,9 @@ def is_data(value: object) -> bool:
     kind = type(value)
     if kind in WRITERS or is_enumeration(kind) or hasattr(kind, "__dataclass_fields__"):
         return True
-    return extensions.find(kind) is not None or (isinstance(value, tuple) and hasattr(kind, "_fields"))
+    if isinstance(value, tuple) and hasattr(kind, "_fields"):
+        return True
+    return extensions.find(kind) is not None or is_ordinary(kind)
 
 
 def refusal(kind: type) -> tuple[str, str]:
@@ -496,7 +540,7 @@ def refusal(kind: type) -> tuple[str, str]:
             return f"{name} is a subclass of {base.__name__}", f"pass {base.__name__}(value)"
     hint = HINTS.get(kind.__name__)
     if hint is None:
-        hint = "pass its data as a dataclass, dictionary or list"
+        hint = "pass its data as a dictionary, list or dataclass"
     return f"values of type {name} do not travel", hint
 
 
