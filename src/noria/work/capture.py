@@ -21,7 +21,8 @@ from typing import Any, Final
 from noria.work import recipes, source
 from noria.work.guest import container
 from noria.work.guest.container import Step
-from noria.work.guest.encoder import WRITERS, Encoder, UnencodableValue, is_data, is_ordinary
+from noria.work.guest.encoder import WRITERS, Encoder, is_data
+from noria.work.guest.kinds import UnencodableValue, is_ordinary
 from noria.work.origins import CannotTravel, GuestModules, Origin, check_origin, find_import, is_at, origin_of
 from noria.work.source import Piece, SourceMissing
 

@@ -20,7 +20,8 @@ from noria.primitives.hashes import blake3
 from noria.primitives.types import Hash32
 from noria.work import archive
 from noria.work.capture import Graph
-from noria.work.guest.encoder import UnencodableValue, is_data
+from noria.work.guest.encoder import is_data
+from noria.work.guest.kinds import UnencodableValue
 from noria.work.origins import CannotTravel, GuestModules
 from noria.work.results import MalformedResult, RemoteError, RemoteTraceback, decode_result
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from noria.work.guest.encoder import UnencodableValue
+from noria.work.guest.kinds import UnencodableValue
 
 MISSING: Final = frozenset(
     {

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from noria.work.guest.container import OUTPUT_MAGIC, Raised, parse_raised
 from noria.work.guest.decoder import MalformedValue, decode
-from noria.work.guest.encoder import MAX_BYTES, UnencodableValue
+from noria.work.guest.encoder import MAX_BYTES
+from noria.work.guest.kinds import UnencodableValue
 
 __all__ = ["MalformedResult", "RemoteError", "RemoteTraceback", "decode_result"]
 

@@ -9,15 +9,9 @@ from typing import Any
 
 from noria.work.guest.decoder import MalformedValue
 from noria.work.guest.decoder import decode as _decode
-from noria.work.guest.encoder import (
-    MAX_BYTES,
-    MAX_CONTAINERS,
-    MAX_DEPTH,
-    MAX_INTEGER_BYTES,
-    MAX_VALUES,
-    UnencodableValue,
-)
+from noria.work.guest.encoder import MAX_BYTES, MAX_CONTAINERS, MAX_DEPTH, MAX_INTEGER_BYTES, MAX_VALUES
 from noria.work.guest.encoder import encode as _encode
+from noria.work.guest.kinds import UnencodableValue
 
 __all__ = [
     "MAX_BYTES",

@@ -20,10 +20,9 @@ from .encoder import (
     MAX_VALUES,
     PACKED_SIZES,
     VERSION,
-    is_enumeration,
-    is_ordinary,
     packed_kind,
 )
+from .kinds import is_enumeration, is_ordinary
 
 
 class MalformedValue(ValueError):

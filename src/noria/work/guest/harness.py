@@ -14,7 +14,8 @@ from typing import Any
 from . import container
 from .container import ARGUMENTS_TAG, FUNCTION_TAG, MalformedArchive, Raised, pack_raised, parse_part, split
 from .decoder import MalformedValue
-from .encoder import UnencodableValue, encode, short
+from .encoder import encode
+from .kinds import UnencodableValue, short
 from .loader import Program
 
 MAX_TRACEBACK = 32 << 10

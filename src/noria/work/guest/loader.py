@@ -12,7 +12,7 @@ from typing import Any
 from . import container
 from .container import MalformedArchive, Step
 from .decoder import decode
-from .encoder import UnencodableValue
+from .kinds import UnencodableValue
 
 ANNOTATIONS_AS_TEXT = 0x1000000
 """Compiler flag of ``from __future__ import annotations``: annotations may name what does not travel."""
