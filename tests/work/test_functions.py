@@ -1,5 +1,6 @@
 """Functions of every kind, captured here and called in a plain interpreter elsewhere."""
 
+import ast
 import collections
 import contextlib
 import functools
@@ -460,7 +461,10 @@ def notebook(*cells: str) -> dict[str, Any]:
     for number, text in enumerate(cells):
         name = f"<ipython-input-{number}-{abs(hash(text)) % 10**12:012x}>"
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-        exec(compile(text, name, "exec"), vars(module))
+        waiting = eval(compile(text, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), vars(module))
+        if waiting is not None:
+            with contextlib.suppress(StopIteration):
+                waiting.send(None)
     return vars(module)
 
 
@@ -472,7 +476,9 @@ def test_functions_and_classes_of_notebook_cells_travel(guest: Guest) -> None:
         "def helper(d):\n    return d.root()\n",
         "def work(a):\n    return helper(Data(a)), Old(a)\n",
         "def fails():\n\n    return 1 / 0\n",
+        "def beside(x):\n    return x\n\nif K < 0:\n    await beside\n",
     )
+    assert guest.call(names["beside"], 5) == 5
     assert guest.call(names["work"], 16) == (7.0, names["Old"](16))
     with pytest.raises(ZeroDivisionError) as caught:
         guest.call(names["fails"])

@@ -2,8 +2,10 @@ import collections
 import datetime
 import enum
 import gc
+import inspect
 import math
 import struct
+import sys
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -247,6 +249,40 @@ def deep(levels: int) -> Any:
     return value
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda value: [value],
+        lambda value: (value,),
+        lambda value: {1: value},
+        lambda value: {"x": (value,)},
+        lambda value: frozenset([value]),
+        lambda value: Point(value),
+        lambda value: Pair(value, 1),
+        lambda value: collections.deque([value]),
+    ],
+)
+def test_values_as_deep_as_allowed_need_no_more_stack_than_there_is(wrap: Any) -> None:
+    value: Any = "x"
+    for _ in range(99):
+        value = wrap(value)
+    data = encode(value, classes=CLASSES)
+    assert decode(data, classes=CLASSES) == value
+
+
+def at_depth(frames: int, action: Any) -> Any:
+    return action() if not frames else at_depth(frames - 1, action)
+
+
+def test_what_is_left_of_the_stack_is_a_limit_with_a_name() -> None:
+    data = encode(deep(190))
+    frames = sys.getrecursionlimit() - len(inspect.stack(0)) - 120
+    with pytest.raises(MalformedValue, match="nested too deeply"):
+        at_depth(frames, lambda: decode(data))
+    with pytest.raises(UnencodableValue, match="nested too deeply"):
+        at_depth(frames, lambda: encode(deep(190)))
+
+
 def unset() -> Any:
     value = Open()
     del value.items
@@ -270,7 +306,7 @@ def extra() -> Any:
         ({object}, "cannot be encoded: values of type type do not travel"),
         (MyInt(3), "MyInt is a subclass of int; pass int(value)"),
         (cycle(), "value['x'][2]['back'] cannot be encoded: the value contains itself"),
-        (deep(250), "nested deeper than 200 levels; flatten the value"),
+        (deep(201), "nested deeper than 200 levels; flatten the value"),
         (2 ** (8 << 20), "an integer of 1048577 bytes; at most 1048576 are allowed"),
         ({math.nan, float("nan")}, "a set with several NaN"),
         (unset(), "value cannot be encoded: field 'items' of Open was never set"),

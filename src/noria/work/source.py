@@ -285,7 +285,9 @@ def _function_piece(code: CodeType, module_globals: dict[str, object]) -> Piece:
 def _codes(file: _File, code: CodeType) -> list[CodeType]:
     """Return the codes that the file as it is now holds where `code` was."""
     if not file.codes:
-        waiting = [_compile(file.text, code.co_flags & ANNOTATIONS_AS_TEXT)]
+        # Cells of a notebook may wait at top level; in functions the flag changes nothing.
+        flags = code.co_flags & ANNOTATIONS_AS_TEXT | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        waiting = [_compile(file.text, flags)]
         while waiting:
             one = waiting.pop()
             file.codes.setdefault((one.co_firstlineno, one.co_name), []).append(one)

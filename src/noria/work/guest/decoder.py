@@ -143,13 +143,17 @@ class Decoder:
     def read(self) -> Any:
         """Read the value at the current position."""
         position = self.position
-        if position >= len(self.data):
-            self.fail("the input ends where a value should begin")
-        reader = READERS.get(self.data[position])
+        reader = READERS.get(self.data[position]) if position < len(self.data) else None
         if reader is None:
-            self.fail(f"no value begins with byte {self.data[position]:#04x}")
+            self.no_value()
         self.position = position + 1
         return reader(self)
+
+    def no_value(self) -> NoReturn:
+        """Refuse what stands where a value should begin."""
+        if self.position >= len(self.data):
+            self.fail("the input ends where a value should begin")
+        self.fail(f"no value begins with byte {self.data[self.position]:#04x}")
 
     def integer(self) -> int:
         """Read an integer."""
@@ -179,8 +183,16 @@ class Decoder:
 
     def items(self, number: int) -> list[Any]:
         """Read the values of a container and close it."""
-        read = self.read
-        values = [read() for _ in range(number)]
+        # `read` written out: deep values must not take more of the interpreter's stack than they need.
+        data, size = self.data, len(self.data)
+        values: list[Any] = []
+        for _ in range(number):
+            position = self.position
+            reader = READERS.get(data[position]) if position < size else None
+            if reader is None:
+                self.no_value()
+            self.position = position + 1
+            values.append(reader(self))
         self.depth -= 1
         return values
 
@@ -193,7 +205,10 @@ class Decoder:
 
     def plain_tuple(self) -> tuple[Any, ...]:
         """Read a tuple, value by value."""
-        return tuple(self.plain_list())
+        values = self.items(self.count())
+        if packed_kind(values):
+            self.fail("a sequence of numbers that is not packed")
+        return tuple(values)
 
     def packed(self) -> list[Any] | tuple[Any, ...]:
         """Read a list or tuple of numbers of one width."""
@@ -384,4 +399,8 @@ def decode(
     """
     if len(data) > limit:
         raise MalformedValue(f"malformed value: {len(data)} bytes, at most {limit} are allowed")
-    return Decoder(data, class_of, referred).decode()
+    decoder = Decoder(data, class_of, referred)
+    try:
+        return decoder.decode()
+    except RecursionError:
+        raise MalformedValue("malformed value: nested too deeply for what is left of the stack") from None

@@ -97,6 +97,10 @@ class Encoder:
             # An error that passes through several encodings has its place from the innermost one.
             error.path = error.path or path + "".join(steps if error.keep is None else steps[: error.keep])
             raise
+        except RecursionError:
+            raise UnencodableValue(
+                "nested too deeply for what is left of the stack", "flatten the value", path
+            ) from None
         return bytes(self.out)
 
     def write(self, value: object) -> None:
