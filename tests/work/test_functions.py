@@ -443,6 +443,26 @@ def test_a_method_of_an_instance_of_an_ordinary_class(guest: Guest) -> None:
     assert model.seen == 0
 
 
+class Odd:
+    key = lambda self, k=3: k  # noqa: E731
+
+    def name_of_class(self) -> Callable[[], str]:
+        def inner() -> str:
+            return __class__.__name__  # type: ignore[name-defined, no-any-return]
+
+        return inner
+
+    def name_of_parent(self) -> Callable[[], str]:
+        return lambda: super(Odd, self).__repr__()[:1]
+
+
+def test_methods_under_other_names_and_functions_within_methods(guest: Guest) -> None:
+    odd = Odd()
+    assert guest.call(odd.key) == 3
+    assert guest.call(odd.name_of_class()) == "Odd"
+    assert guest.call(odd.name_of_parent()) == "<"
+
+
 def test_an_instance_that_can_be_called(guest: Guest) -> None:
     assert guest.call(Callable_(3), 4) == 7
 

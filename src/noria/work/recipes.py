@@ -49,7 +49,10 @@ def _method(value: Any) -> Recipe | None:
     if value.__self__ is vars(random)["_inst"]:
         # `random.randint` and its like belong to the module, not to a generator of the user's.
         return None
-    return Recipe(getattr, (value.__self__, value.__func__.__name__))
+    name = getattr(value.__func__, "__name__", "")
+    if getattr(value.__self__, name, None) == value:
+        return Recipe(getattr, (value.__self__, name))
+    return Recipe(functools.partial, (value.__func__, value.__self__))
 
 
 def _builtin_method(value: Any) -> Recipe | None:

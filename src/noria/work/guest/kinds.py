@@ -6,13 +6,12 @@ import sys
 from typing import Any
 
 HINTS = {
-    "generator": "turn it into a list",
-    "dict_keys": "turn it into a list",
-    "dict_values": "turn it into a list",
-    "dict_items": "turn it into a list",
-    "map": "turn it into a list",
-    "filter": "turn it into a list",
-    "zip": "turn it into a list",
+    **dict.fromkeys(("generator", "dict_keys", "dict_values", "dict_items"), "turn it into a list"),
+    **dict.fromkeys(
+        ("map", "filter", "zip", "enumerate", "reversed", "list_iterator"), "turn it into a list"
+    ),
+    **dict.fromkeys(("int8", "int16", "int32", "int64", "uint8", "uint64", "float32"), "pass value.item()"),
+    **dict.fromkeys(("lock", "RLock", "Lock"), "units run alone; leave the lock out"),
     "memoryview": "pass bytes(view)",
     "array": "pass list(array)",
     "ndarray": "pass array.tolist(); this runtime has no NumPy",
@@ -20,12 +19,11 @@ HINTS = {
     "BufferedReader": "read the file and pass its bytes",
     "BufferedWriter": "return the bytes and write them where you are",
     "socket": "the sandbox has no network; pass the data",
-    "lock": "units run alone; leave the lock out",
-    "RLock": "units run alone; leave the lock out",
     "PosixPath": "pass str(path), or read the file and pass its contents",
     "module": "pass what you need of it",
     "coroutine": "pass the result of awaiting it",
 }
+"""What to do with values that people try to send, by the name of their type."""
 
 
 SLOTS = {"__dict__", "__weakref__"}
