@@ -1,9 +1,10 @@
-//! Fuel: what is charged, where the limit is looked at, what is left behind.
+//! Fuel and stack: what is charged, where the limits are looked at, what is left behind.
 
 mod common;
 
-use common::{PLENTY, run};
+use common::{Guest, PLENTY, run, run_with, wat};
 use noria_sandbox::prices::price;
+use noria_sandbox::{Counter, Options, STACK_MAX, START_EXPORT, instrument};
 
 fn fuel(names: &[&str]) -> i64 {
     names.iter().map(|name| i64::from(price(name).unwrap().fuel)).sum()
@@ -14,4 +15,211 @@ fn a_straight_line_costs_the_sum_of_its_instructions() {
     let end = run(r#"(module (func (export "run") (result i32) i32.const 6 i32.const 7 i32.mul nop))"#, PLENTY);
     assert_eq!(end.results, Some(vec![42]));
     assert_eq!(end.used(PLENTY), Some(fuel(&["i32.const", "i32.const", "i32.mul"])));
+}
+
+const LOOP: &str = r#"(module (func (export "run") (local $i i32)
+    (local.set $i (i32.const 100))
+    (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))"#;
+
+#[test]
+fn a_loop_costs_each_turn() {
+    let turn = fuel(&["local.get", "i32.const", "i32.sub", "local.tee", "br_if"]);
+    assert_eq!(run(LOOP, PLENTY).used(PLENTY), Some(fuel(&["i32.const", "local.set"]) + 100 * turn));
+}
+
+#[test]
+fn fuel_is_enough_to_the_last_unit_and_not_beyond() {
+    let needed = run(LOOP, PLENTY).used(PLENTY).unwrap();
+    assert_eq!(run(LOOP, needed).used(needed), Some(needed));
+    let end = run(LOOP, needed - 1);
+    assert_eq!(end.used(needed - 1), None, "below zero, however it ended");
+    for fuel in 0..needed {
+        assert_eq!(run(LOOP, fuel).used(fuel), None, "{fuel}");
+    }
+}
+
+#[test]
+fn an_endless_loop_and_an_endless_recursion_are_stopped() {
+    for text in [
+        r#"(module (func (export "run") (loop (br 0))))"#,
+        r#"(module (func (export "run") (block (loop (br 0)))))"#,
+        r#"(module (func $f (export "run") (call $f) (call $f)))"#,
+    ] {
+        let end = run(text, 5_000);
+        assert!(end.trapped() && end.used(5_000).is_none(), "{text}");
+    }
+}
+
+#[test]
+fn a_long_straight_line_is_looked_at_on_its_way() {
+    let line = "(drop (i32.load (i32.const 0)))".repeat(20_000);
+    let store = "(i32.store (i32.const 8) (i32.const 1))";
+    let text = format!(r#"(module (memory (export "memory") 1) (func (export "run") {line} {store}))"#);
+    let all = run(&text, PLENTY).used(PLENTY).unwrap();
+    assert!(all > 80_000);
+    let end = run(&text, all / 2);
+    assert!(end.trapped() && end.used(all / 2).is_none());
+    assert_eq!(end.memory[8], 0);
+}
+
+#[test]
+fn bulk_operations_pay_their_length_before_they_run() {
+    let text = |body: &str| {
+        format!(
+            r#"(module (memory (export "memory") 2) (table $t 10 100 funcref) (data $d "0123456789abcdef")
+                (func (export "run") {body}))"#
+        )
+    };
+    let three = fuel(&["i32.const", "i32.const", "i32.const"]);
+    for (body, cost) in [
+        ("(memory.fill (i32.const 0) (i32.const 7) (i32.const 800))", three + 101),
+        ("(memory.copy (i32.const 0) (i32.const 7) (i32.const 807))", three + 101),
+        ("(memory.init $d (i32.const 0) (i32.const 0) (i32.const 16))", three + 3),
+        ("(drop (memory.grow (i32.const 3)))", 1 + 193),
+        (
+            "(table.fill $t (i32.const 0) (ref.null func) (i32.const 9))",
+            fuel(&["i32.const", "ref.null", "i32.const"]) + 10,
+        ),
+        ("(drop (table.grow $t (ref.null func) (i32.const 5)))", fuel(&["ref.null", "i32.const"]) + 6),
+    ] {
+        let end = run(&text(body), PLENTY);
+        assert_eq!(end.used(PLENTY), Some(cost), "{body}");
+        assert_eq!(run(&text(body), cost - 1).used(cost - 1), None, "{body}");
+    }
+    let end = run(&text("(memory.fill (i32.const 0) (i32.const 7) (i32.const 8000))"), 100);
+    assert!(end.trapped() && end.memory.iter().all(|byte| *byte == 0), "nothing was written");
+    // The largest length there is: charged without wrapping, whatever the bounds say afterwards.
+    let end = run(&text("(memory.fill (i32.const 0) (i32.const 7) (i32.const -1))"), PLENTY);
+    assert_eq!(end.used(PLENTY), Some(three + 1 + i64::from(u32::MAX / 8)));
+    let end = run(&text("(drop (memory.grow (i32.const -1)))"), i64::MAX);
+    assert_eq!(end.used(i64::MAX), Some(2 + 64 * i64::from(u32::MAX)));
+}
+
+#[test]
+fn a_trap_leaves_the_exact_count() {
+    let text = r#"(module (memory 1) (func $inner (drop (i32.load (i32.const -1)))) (func (export "run") (local $i i32)
+        (loop (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 9))))
+        (drop (i32.div_u (i32.const 1) (i32.const 0)))))"#;
+    let end = run(text, PLENTY);
+    let turn = fuel(&["local.get", "i32.const", "i32.add", "local.tee", "i32.const", "i32.lt_u", "br_if"]);
+    let after = fuel(&["i32.const", "i32.const", "i32.div_u"]);
+    assert!(end.trapped());
+    assert_eq!(end.used(PLENTY), Some(9 * turn + after));
+}
+
+#[test]
+fn a_host_call_sees_the_exact_counter_and_its_price_counts() {
+    let text = r#"(module (import "noria" "probe" (func $probe (param i32))) (func (export "run")
+        (call $probe (i32.const 1)) (drop (i32.add (i32.const 1) (i32.const 2))) (call $probe (i32.const 2))))"#;
+    let block = 2 * fuel(&["i32.const", "call"]) + fuel(&["i32.const", "i32.const", "i32.add"]);
+    let end = run(text, 1_000);
+    assert_eq!(end.host_calls, [(1, 1_000 - block), (2, 1_000 - block - 7)]);
+    assert_eq!(end.used(1_000), Some(block + 2 * 7));
+}
+
+#[test]
+fn no_host_call_happens_beyond_the_limit() {
+    // The host's own price (7 in these tests) takes the counter below zero: the next call must not come through.
+    let direct = r#"(module (import "noria" "probe" (func $probe (param i32))) (func (export "run")
+        (call $probe (i32.const 1)) (call $probe (i32.const 2))))"#;
+    let table = r#"(module (import "noria" "probe" (func $probe (param i32))) (table 1 funcref)
+        (elem (i32.const 0) $probe) (type $p (func (param i32))) (func (export "run")
+        (call_indirect (type $p) (i32.const 1) (i32.const 0)) (call_indirect (type $p) (i32.const 2) (i32.const 0))))"#;
+    for text in [direct, table] {
+        let enough = run(text, PLENTY).used(PLENTY).unwrap();
+        let end = run(text, enough - 8);
+        assert!(end.trapped() && end.used(enough - 8).is_none());
+        assert_eq!(end.host_calls.len(), 1, "{text}");
+    }
+}
+
+const FACTORIAL: &str = r#"(module (func $f (export "run") (param i64) (result i64)
+    (if (result i64) (i64.eqz (local.get 0)) (then (i64.const 1))
+        (else (i64.mul (local.get 0) (call $f (i64.sub (local.get 0) (i64.const 1))))))))"#;
+
+#[test]
+fn the_stack_rule_counts_parameters_locals_and_operands() {
+    // 1 parameter, at most 3 operands: 1 + (4 + locals)/8 units a call. Many locals, so that the limit is reached long
+    // before the thread's own stack ends.
+    for (locals, units) in [(1_004, 127), (1_011, 127), (1_012, 128), (2_044, 257)] {
+        let declared = format!("(result i64) (local {})\n", "i64 ".repeat(locals));
+        let text = FACTORIAL.replace("(result i64)\n", &declared);
+        let mut guest = Guest::new(&instrument(&wat(&text)).unwrap().bytes);
+        // One call for each argument down to 0.
+        let fits = STACK_MAX as i64 / units - 1;
+        let end = guest.call("run", &[wasmtime::Val::I64(fits)], PLENTY);
+        assert!(!end.trapped() && end.stack_left >= Some(0), "{locals}");
+        let end = guest.call("run", &[wasmtime::Val::I64(fits + 1)], PLENTY);
+        assert!(end.trapped() && end.stack_left < Some(0) && end.used(PLENTY).is_some(), "{locals}");
+    }
+}
+
+#[test]
+fn a_start_function_runs_under_the_rules_and_not_by_itself() {
+    let text = r#"(module (memory (export "memory") 1) (func $main (i32.store8 (i32.const 3) (i32.const 9)))
+        (start $main) (func (export "run")))"#;
+    let module = instrument(&wat(text)).unwrap();
+    assert!(module.info.start);
+    let mut guest = Guest::new(&module.bytes);
+    assert_eq!(guest.call("run", &[], 100).memory[3], 0);
+    let end = guest.call(START_EXPORT, &[], 100);
+    assert_eq!(end.memory[3], 9);
+    assert_eq!(end.used(100), Some(fuel(&["i32.const", "i32.const", "i32.store8"])));
+    assert!(guest.call(START_EXPORT, &[], 2).used(2).is_none());
+}
+
+#[test]
+fn growth_past_the_limits_returns_minus_one() {
+    let memory = r#"(module (memory 1) (func (export "run") (result i32) (memory.grow (i32.const 16384))))"#;
+    let table = r#"(module (table 1 funcref) (func (export "run") (result i32)
+        (table.grow (ref.null func) (i32.const 1000000))))"#;
+    for text in [memory, table] {
+        assert_eq!(run(text, PLENTY).results, Some(vec![u128::from(u32::MAX)]), "{text}");
+    }
+    let fits = table.replace("1000000", "999999");
+    assert_eq!(run(&fits, PLENTY).results, Some(vec![1]));
+}
+
+const THROWS: &str = r#"(module (tag $t (param i32)) (memory (export "memory") 1)
+    (func $deep (param i32) (if (i32.eqz (local.get 0)) (then (throw $t (i32.const 5))))
+        (call $deep (i32.sub (local.get 0) (i32.const 1))))
+    (func (export "run") (result i32) (local $i i32) (local $sum i32)
+        (local.set $i (i32.const 50))
+        (loop $again
+            (block $caught (result i32)
+                (try_table (catch $t $caught) (call $deep (local.get $i)))
+                (i32.const 0))
+            (local.set $sum (i32.add (local.get $sum)))
+            (br_if $again (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+        (local.get $sum)))"#;
+
+#[test]
+fn fuel_survives_exceptions_and_the_stack_is_given_back() {
+    let local = run(THROWS, PLENTY);
+    let global = run_with(THROWS, PLENTY, Options { fuel: Counter::Global, ..Options::default() });
+    assert_eq!(local.results, Some(vec![250]));
+    assert_eq!((&local.results, local.fuel_left), (&global.results, global.fuel_left));
+    assert!(local.used(PLENTY).unwrap() > 50 * 50 / 2 * fuel(&["call"]));
+    // More throws than the stack limit would bear if a catch did not restore it.
+    let often = THROWS.replace("i32.const 50", "i32.const 600");
+    assert!(!run(&often, PLENTY).trapped());
+}
+
+#[test]
+fn a_catch_at_a_loop_or_after_other_branches_counts_the_same() {
+    let to_loop = r#"(module (tag $t) (func (export "run") (local $i i32)
+        (loop $again (local.set $i (i32.add (local.get $i) (i32.const 1)))
+            (if (i32.lt_u (local.get $i) (i32.const 9)) (then (try_table (catch $t $again) (throw $t)))))))"#;
+    let mixed = r#"(module (tag $t) (func $f (throw $t)) (func (export "run") (local $i i32)
+        (loop $again (block $out
+            (br_if $out (i32.eq (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3)))
+            (try_table (catch $t $out) (call $f)))
+            (br_if $again (i32.lt_u (local.get $i) (i32.const 9))))))"#;
+    for text in [to_loop, mixed] {
+        let local = run(text, PLENTY);
+        let global = run_with(text, PLENTY, Options { fuel: Counter::Global, ..Options::default() });
+        assert!(!local.trapped(), "{text}");
+        assert_eq!(local.fuel_left, global.fuel_left, "{text}");
+        assert!(local.used(PLENTY).unwrap() > 8 * 10, "{text}");
+    }
 }

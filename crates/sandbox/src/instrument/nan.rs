@@ -45,6 +45,16 @@ struct Local {
     shape: Option<Shape>,
 }
 
+impl Local {
+    /// Learns of something it is given; tells whether that was news.
+    fn take(&mut self, exact: bool, shape: Option<Shape>) -> bool {
+        let before = (self.exact, self.shape);
+        self.exact |= exact || (shape.is_some() && self.shape.is_some() && self.shape != shape);
+        self.shape = self.shape.or(shape);
+        (self.exact, self.shape) != before
+    }
+}
+
 /// Follows the operand stack of one function.
 pub(super) struct NanFlow {
     stack: Vec<Value>,
@@ -152,14 +162,10 @@ impl NanFlow {
 
     /// At the end of the function: marks the points where code is needed.
     pub fn finish(mut self, actions: &mut [Action]) {
-        // Bits from elsewhere spread through copies from local to local until nothing changes.
         for &(local, point) in &self.given {
-            let local = &mut self.locals[local as usize];
-            match self.points[point as usize].local {
-                None if local.shape.is_none() => local.shape = self.points[point as usize].shape,
-                None => local.exact |= local.shape != self.points[point as usize].shape,
-                // A vector's shape would have to be followed through the copy.
-                Some(_) => local.exact |= !matches!(local.shape, Some(Shape::F32 | Shape::F64)),
+            let point = &self.points[point as usize];
+            if point.local.is_none() {
+                self.locals[local as usize].take(false, point.shape);
             }
         }
         self.spread();
@@ -185,22 +191,18 @@ impl NanFlow {
         }
     }
 
+    /// Bits from elsewhere, and shapes, spread through copies from local to local until nothing changes.
     fn spread(&mut self) {
-        let mut copies: Vec<(u32, u32)> = self
-            .given
-            .iter()
-            .filter_map(|&(to, point)| self.points[point as usize].local.map(|from| (from, to)))
-            .collect();
+        let copy = |&(to, point): &(u32, u32)| self.points[point as usize].local.map(|from| (from, to));
+        let mut copies: Vec<(u32, u32)> = self.given.iter().filter_map(copy).collect();
         copies.sort_unstable();
         copies.dedup();
-        let mut waiting: Vec<u32> =
-            (0..self.locals.len() as u32).filter(|&at| self.locals[at as usize].exact).collect();
+        let mut waiting: Vec<u32> = copies.iter().map(|copy| copy.0).collect();
         while let Some(from) = waiting.pop() {
+            let Local { exact, shape, .. } = self.locals[from as usize];
             let first = copies.partition_point(|copy| copy.0 < from);
             for &(_, to) in copies[first..].iter().take_while(|copy| copy.0 == from) {
-                let local = &mut self.locals[to as usize];
-                if !local.exact {
-                    local.exact = true;
+                if self.locals[to as usize].take(exact, shape) {
                     waiting.push(to);
                 }
             }

@@ -1,11 +1,13 @@
-//! Runs modules on wasmi, and rewrites them in the most naive way to have something to compare with.
+//! Runs modules on wasmtime, and rewrites them in the most naive way to have something to compare with.
 
 #![allow(dead_code)] // each test program uses its part
 
 pub mod naive;
 
+use std::sync::LazyLock;
+
 use noria_sandbox::{FUEL_EXPORT, Options, STACK_EXPORT, STACK_MAX, START_EXPORT, instrument_with};
-use wasmi::{Caller, Engine, Extern, Func, Instance, Linker, Module, Store, Val, ValType};
+use wasmtime::{Caller, Config, Engine, Extern, Func, Instance, Linker, Module, Store, Trap, Val, ValType};
 
 /// What one call into a module left behind.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +18,8 @@ pub struct End {
     pub fuel_left: Option<i64>,
     /// What the stack counter said, if the module has one.
     pub stack_left: Option<i64>,
+    /// The thread's own stack was too small, which says nothing about the module.
+    pub machine_failed: bool,
     /// All bytes of the memory.
     pub memory: Vec<u8>,
     /// What host functions saw: the first argument and the fuel counter.
@@ -46,15 +50,13 @@ impl Guest {
         Self::try_new(wasm).expect("the module instantiates")
     }
 
-    pub fn try_new(wasm: &[u8]) -> Result<Self, wasmi::Error> {
-        let mut config = wasmi::Config::default();
-        config.set_max_recursion_depth(100_000).set_max_stack_height(1 << 26);
-        let engine = Engine::new(&config);
+    pub fn try_new(wasm: &[u8]) -> Result<Self, wasmtime::Error> {
+        let engine = engine();
         let module = Module::new(&engine, wasm)?;
         let mut store = Store::new(&engine, Vec::new());
         let mut linker = Linker::new(&engine);
         for import in module.imports() {
-            let ty = import.ty().func().expect("only functions are imported").clone();
+            let ty = import.ty().unwrap_func().clone();
             let host = Func::new(&mut store, ty, |mut caller: Caller<'_, Vec<(i64, i64)>>, parameters, results| {
                 let first = match parameters.first() {
                     Some(Val::I32(value)) => i64::from(*value),
@@ -63,19 +65,19 @@ impl Guest {
                 };
                 let counter = caller.get_export(FUEL_EXPORT).and_then(Extern::into_global);
                 let fuel = counter.map_or(0, |counter| {
-                    let fuel = counter.get(&caller).i64().expect("the counter is an i64");
+                    let fuel = counter.get(&mut caller).i64().expect("the counter is an i64");
                     counter.set(&mut caller, Val::I64(fuel - 7)).expect("the counter is mutable");
                     fuel
                 });
                 caller.data_mut().push((first, fuel));
                 for result in results {
-                    *result = zero(result.ty());
+                    *result = zero(&result.ty(&caller).expect("a value has a type"));
                 }
                 Ok(())
             });
-            linker.define(import.module(), import.name(), host).ok();
+            linker.define(&store, import.module(), import.name(), host).ok();
         }
-        let instance = linker.instantiate_and_start(&mut store, &module)?;
+        let instance = linker.instantiate(&mut store, &module)?;
         Ok(Self { store, instance })
     }
 
@@ -83,53 +85,71 @@ impl Guest {
     pub fn call(&mut self, name: &str, arguments: &[Val], fuel: i64) -> End {
         self.set(FUEL_EXPORT, fuel);
         self.set(STACK_EXPORT, STACK_MAX as i64);
-        let function = self.instance.get_func(&self.store, name).unwrap_or_else(|| panic!("no export {name}"));
+        let function = self.instance.get_func(&mut self.store, name).unwrap_or_else(|| panic!("no export {name}"));
         let ty = function.ty(&self.store);
-        let zeroes: Vec<Val> = ty.params().iter().map(|ty| zero(*ty)).collect();
+        let zeroes: Vec<Val> = ty.params().map(|ty| zero(&ty)).collect();
         let arguments = if arguments.is_empty() { &zeroes } else { arguments };
-        let mut results: Vec<Val> = ty.results().iter().map(|ty| zero(*ty)).collect();
+        let mut results: Vec<Val> = ty.results().map(|ty| zero(&ty)).collect();
         let done = function.call(&mut self.store, arguments, &mut results);
-        let memory = self.instance.get_memory(&self.store, "memory");
+        let trap = done.as_ref().err().and_then(|error| error.downcast_ref::<Trap>());
+        let machine_failed = trap == Some(&Trap::StackOverflow);
+        let memory = self.instance.exports(&mut self.store).find_map(|export| export.into_memory());
         End {
             results: done.is_ok().then(|| results.iter().map(bits).collect()),
             fuel_left: self.get(FUEL_EXPORT),
             stack_left: self.get(STACK_EXPORT),
+            machine_failed,
             memory: memory.map_or_else(Vec::new, |memory| memory.data(&self.store).to_vec()),
             host_calls: std::mem::take(self.store.data_mut()),
         }
     }
 
     /// Names of the exported functions that the program itself exports.
-    pub fn functions(&self) -> Vec<String> {
-        let exports = self.instance.exports(&self.store);
-        let functions = exports.filter(|export| matches!(export.ty(&self.store), wasmi::ExternType::Func(_)));
-        let mut names: Vec<String> = functions.map(|export| export.name().to_owned()).collect();
+    pub fn functions(&mut self) -> Vec<String> {
+        let exports =
+            self.instance.exports(&mut self.store).map(|export| (export.name().to_owned(), export.into_func()));
+        let functions = exports.filter(|(_, function)| function.is_some());
+        let mut names: Vec<String> = functions.map(|(name, _)| name).collect();
         names.retain(|name| name != START_EXPORT);
         names.sort();
         names
     }
 
-    fn get(&self, name: &str) -> Option<i64> {
-        self.instance.get_global(&self.store, name)?.get(&self.store).i64()
+    pub fn has(&mut self, function: &str) -> bool {
+        self.instance.get_func(&mut self.store, function).is_some()
+    }
+
+    fn get(&mut self, name: &str) -> Option<i64> {
+        self.instance.get_global(&mut self.store, name)?.get(&mut self.store).i64()
     }
 
     fn set(&mut self, name: &str, value: i64) {
-        if let Some(global) = self.instance.get_global(&self.store, name) {
+        if let Some(global) = self.instance.get_global(&mut self.store, name) {
             global.set(&mut self.store, Val::I64(value)).expect("counters are mutable");
         }
     }
 }
 
-fn zero(ty: ValType) -> Val {
-    Val::default_for_ty(ty)
+fn engine() -> Engine {
+    static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+        let mut config = Config::new();
+        config.wasm_exceptions(true).relaxed_simd_deterministic(true).max_wasm_stack(1 << 20);
+        config.cranelift_opt_level(wasmtime::OptLevel::None);
+        Engine::new(&config).expect("the engine starts")
+    });
+    ENGINE.clone()
+}
+
+fn zero(ty: &ValType) -> Val {
+    ty.default_value().expect("every type of the profile has a zero")
 }
 
 fn bits(value: &Val) -> u128 {
     match value {
         Val::I32(value) => *value as u32 as u128,
         Val::I64(value) => *value as u64 as u128,
-        Val::F32(value) => value.to_bits() as u128,
-        Val::F64(value) => value.to_bits() as u128,
+        Val::F32(bits) => u128::from(*bits),
+        Val::F64(bits) => u128::from(*bits),
         Val::V128(value) => value.as_u128(),
         _ => 0,
     }

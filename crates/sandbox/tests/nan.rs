@@ -1,0 +1,92 @@
+//! The NaN rule, injected: canonical bits wherever they can be seen, and a loaded payload untouched.
+
+mod common;
+
+use common::{PLENTY, run_with};
+use noria_sandbox::{NanRule, Options};
+
+fn bits(result: &str, body: &str) -> u128 {
+    let text = format!(
+        r#"(module (memory (export "memory") 1) (global $zero (mut f64) (f64.const 0)) (global $zero32 (mut f32) (f32.const 0))
+            (func $pass (param f64) (result i64) (i64.reinterpret_f64 (local.get 0)))
+            (func (export "run") (result {result}) (local $x f64) (local $y f64) (local $v v128) {body}))"#
+    );
+    run_with(&text, PLENTY, Options { nan: NanRule::Injected, ..Options::default() }).results.expect(&text)[0]
+}
+
+/// A NaN made by the processor; on x86-64 its sign is set.
+const NAN: &str = "(f64.div (global.get $zero) (global.get $zero))";
+const CANONICAL: u128 = 0x7ff8_0000_0000_0000;
+
+#[test]
+fn a_processors_nan_is_seen_in_canonical_form_only() {
+    for body in [
+        format!("(i64.reinterpret_f64 {NAN})"),
+        format!("(i64.reinterpret_f64 (f64.add {NAN} (f64.const 1)))"),
+        format!("(local.set $x {NAN}) (i64.reinterpret_f64 (local.get $x))"),
+        format!("(local.set $x {NAN}) (local.set $y (local.get $x)) (i64.reinterpret_f64 (local.get $y))"),
+        format!("(f64.store (i32.const 0) {NAN}) (i64.load (i32.const 0))"),
+        format!("(call $pass {NAN})"),
+        format!("(global.set $zero {NAN}) (i64.reinterpret_f64 (global.get $zero))"),
+        format!("(i64.reinterpret_f64 (select {NAN} (f64.const 1) (i32.const 1)))"),
+        format!("(i64.reinterpret_f64 (block (result f64) {NAN}))"),
+        format!("(i64.reinterpret_f64 (block (result f64) (br 0 {NAN})))"),
+        "(i64.reinterpret_f64 (f64.promote_f32 (f32.div (global.get $zero32) (global.get $zero32))))".to_owned(),
+        format!("(i64x2.extract_lane 1 (f64x2.splat {NAN}))"),
+        format!("(i64x2.extract_lane 1 (f64x2.mul (f64x2.splat {NAN}) (v128.const f64x2 1 1)))"),
+        format!(
+            "(local.set $v (f64x2.add (f64x2.splat {NAN}) (local.get $v)))
+             (local.set $v (f64x2.add (local.get $v) (local.get $v))) (i64x2.extract_lane 0 (local.get $v))"
+        ),
+    ] {
+        assert_eq!(bits("i64", &body), CANONICAL, "{body}");
+    }
+}
+
+#[test]
+fn the_sign_of_a_nan_is_that_of_a_canonical_one() {
+    let sign = 1 << 63;
+    assert_eq!(bits("i64", &format!("(i64.reinterpret_f64 (f64.neg {NAN}))")), CANONICAL | sign);
+    assert_eq!(bits("i64", &format!("(i64.reinterpret_f64 (f64.abs (f64.neg {NAN})))")), CANONICAL);
+    let one = u128::from(1f64.to_bits());
+    assert_eq!(bits("i64", &format!("(i64.reinterpret_f64 (f64.copysign (f64.const 1) {NAN}))")), one);
+    let body = format!("(local.set $x (f64.neg {NAN})) (i64.reinterpret_f64 (local.get $x))");
+    assert_eq!(bits("i64", &body), CANONICAL | sign);
+}
+
+#[test]
+fn lanes_of_single_precision() {
+    let body = "(i32x4.extract_lane 2 (f32x4.div (local.get $v) (local.get $v)))";
+    assert_eq!(bits("i32", body), 0x7fc0_0000);
+    // Made as numbers of one shape, used as numbers of the other.
+    let body = "(i64x2.extract_lane 0 (f64x2.abs (f32x4.div (local.get $v) (local.get $v))))";
+    assert_eq!(bits("i64", body), 0x7fc0_0000_7fc0_0000);
+}
+
+#[test]
+fn a_payload_that_was_loaded_stays() {
+    let payload = "(i64.store (i32.const 0) (i64.const 0xfff4_0000_0000_1234))";
+    for body in [
+        "(i64.reinterpret_f64 (f64.load (i32.const 0)))",
+        "(local.set $x (f64.load (i32.const 0))) (i64.reinterpret_f64 (local.get $x))",
+        "(local.set $x (f64.add (f64.const 1) (f64.const 2))) (local.set $x (f64.load (i32.const 0)))
+         (f64.store (i32.const 8) (local.get $x)) (i64.load (i32.const 8))",
+        "(local.set $x (f64.const 1)) (local.set $y (f64.load (i32.const 0))) (local.set $x (local.get $y))
+         (i64.reinterpret_f64 (local.get $x))",
+    ] {
+        assert_eq!(bits("i64", &format!("{payload} {body}")), 0xfff4_0000_0000_1234, "{body}");
+    }
+}
+
+#[test]
+fn a_local_with_bits_from_both_sides_keeps_both() {
+    let body = |choice: u32| {
+        format!(
+            "(i64.store (i32.const 0) (i64.const 0x7ff4_0000_0000_1234))
+             (if (i32.const {choice}) (then (local.set $x (f64.load (i32.const 0)))) (else (local.set $x {NAN})))
+             (i64.reinterpret_f64 (local.get $x))"
+        )
+    };
+    assert_eq!(bits("i64", &body(1)), 0x7ff4_0000_0000_1234);
+    assert_eq!(bits("i64", &body(0)), CANONICAL);
+}
