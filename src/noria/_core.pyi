@@ -5,7 +5,8 @@ wei per gas, times in Unix seconds. Methods whose name ends in ``_json`` return 
 ready to be embedded in an RPC answer. Every call that may take more than a few microseconds releases the GIL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, final
 
 __version__: str
@@ -302,3 +303,80 @@ class Engine:
 def run_state_test(document: bytes, forks: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Run one GeneralStateTest file. One row per case:
     ``{"name", "fork", "index", "pass", "stateRoot", "error"}`` (``error`` is ``""`` when it passed)."""
+
+# ---------------------------------------------------------------- sandbox (crates/sandbox)
+INSTRUMENTER_VERSION: int
+"""Version of the fuel table and of what is injected into programs; part of the chain's rules."""
+
+class InvalidProgram(NoriaError):
+    """A program that cannot be run. ``args == (kind, message)``.
+
+    ``kind`` is a stable word: ``"not-webassembly"``, ``"invalid"``, ``"feature"``, ``"limit"``, ``"import"``,
+    ``"reserved-export"`` (outside the determinism profile), ``"not-a-command"`` (no ``_start``, or an import that
+    nobody offers), ``"unsupported"`` (by this engine), ``"compiler"``.
+    """
+
+class CacheFailure(NoriaError):
+    """The cache of compiled code cannot be used: others may write to it, the disk is full, or it cannot be read."""
+
+class MachineFailure(NoriaError):
+    """This machine could not run a unit (no memory, a defect of the engine). Never the result of a unit."""
+
+@final
+class Outcome:
+    """The result of a unit, the same on every machine."""
+
+    @property
+    def status(self) -> int:
+        """0 ok, 1 failed, 2 out of fuel, 3 too large at the start, 4 stack limit, 5 output limit."""
+    @property
+    def output(self) -> bytes:
+        """What the program wrote to stdout; of a failed unit the log."""
+    @property
+    def log(self) -> bytes:
+        """What it wrote to stderr, cut at 64 KiB."""
+    @property
+    def fuel(self) -> int:
+        """Fuel used; the whole limit with status 2."""
+
+@final
+class Program:
+    """A program that is ready to run; every run has a fresh instance. May be used by many threads at once."""
+
+    @property
+    def id(self) -> bytes:
+        """``H("noria/program/1" ‖ module bytes)``."""
+    def run(self, input: bytes, fuel_limit: int) -> Outcome:
+        """Run one unit without the GIL. Nothing but its fuel ends it: for a limit in seconds run it in a process
+        that can be killed. Raise `MachineFailure`."""
+
+@final
+class Sandbox:
+    """An engine and its cache of compiled code, which all processes of one user share.
+
+    ``engine`` is ``"wasmtime"`` (machine code), ``"baseline"`` (machine code without optional processor features),
+    ``"pulley"`` or ``"wasmi"`` (interpreters; the latter without exceptions). All give a unit the same outcome.
+    ``cache_dir`` is made if it is not there. Raise `CacheFailure`, `MachineFailure`, or `ValueError` for an
+    unknown engine.
+    """
+
+    def __new__(cls, cache_dir: str | PathLike[str], engine: str = "wasmtime") -> Sandbox: ...
+    @property
+    def engine(self) -> str: ...
+    def load(self, module: bytes, files: Mapping[str, bytes] | None = None) -> Program:
+        """Check, instrument and compile a module, or take it from the cache. ``files`` (path below ``/`` to
+        contents) are what the program can read. Compiling a large module takes a minute without the GIL; if another
+        process compiles the same one, wait for it. Raise `InvalidProgram`, `CacheFailure`, `ValueError` for a path."""
+    def load_cached(self, program_id: bytes, files: Mapping[str, bytes] | None = None) -> Program | None:
+        """The program of this name if it is compiled already: neither reads nor needs the module."""
+    def progress(self) -> tuple[str, int, int]:
+        """Stage and functions compiled of how many, of a `load` under way in another thread. Stages: ``"idle"``,
+        ``"instrumenting"``, ``"compiling"``, ``"waiting"`` (for another process), ``"loading"``."""
+
+def instrument(module: bytes) -> bytes:
+    """The module as it is compiled: with fuel and stack counters. Raise `InvalidProgram`."""
+
+def inspect(module: bytes) -> dict[str, Any]:
+    """What validation finds out about a module: ``program_id``, ``bytes``, ``functions``, ``instructions``,
+    ``imports`` and ``exports`` as pairs of names, ``memory_pages`` ``(initial, maximum | None) | None``, ``tables``,
+    ``start``, ``exceptions``, ``simd``, ``relaxed_simd``, ``initial_beyond_limit``. Raise `InvalidProgram`."""

@@ -1,6 +1,7 @@
 //! Python exceptions of the engines.
 
 use noria_evm::errors::{BlockError, RequestError, TransactionError};
+use noria_sandbox::{CompileError, LoadError, MachineError, ProfileError, SandboxError};
 use noria_state::StoreError as Store;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -19,6 +20,9 @@ create_exception!(_core, StoreForeign, StoreError, "The directory holds somethin
 create_exception!(_core, StoreSchema, StoreError, "The store was written by an incompatible version.");
 create_exception!(_core, StoreTruncated, StoreError, "The data file is shorter than its page table says.");
 create_exception!(_core, StoreFull, StoreError, "The disk or the maximum size is exhausted.");
+create_exception!(_core, InvalidProgram, NoriaError, "A program that cannot be run: (kind, message).");
+create_exception!(_core, CacheFailure, NoriaError, "The cache of compiled code cannot be used.");
+create_exception!(_core, MachineFailure, NoriaError, "This machine failed; never the result of a unit.");
 
 /// Add every exception to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -35,7 +39,10 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("StoreForeign", py.get_type::<StoreForeign>())?;
     module.add("StoreSchema", py.get_type::<StoreSchema>())?;
     module.add("StoreTruncated", py.get_type::<StoreTruncated>())?;
-    module.add("StoreFull", py.get_type::<StoreFull>())
+    module.add("StoreFull", py.get_type::<StoreFull>())?;
+    module.add("InvalidProgram", py.get_type::<InvalidProgram>())?;
+    module.add("CacheFailure", py.get_type::<CacheFailure>())?;
+    module.add("MachineFailure", py.get_type::<MachineFailure>())
 }
 
 /// A store's error as its exception.
@@ -73,6 +80,44 @@ pub fn request(error: RequestError) -> PyErr {
         RequestError::UnknownBlock(_) => UnknownBlock::new_err(error.to_string()),
         RequestError::Transaction(error) => transaction(error),
         RequestError::Store(error) => store(error),
+    }
+}
+
+/// A module outside the determinism profile as its exception.
+pub fn profile(error: ProfileError) -> PyErr {
+    let kind = match error {
+        ProfileError::NotWebAssembly { .. } => "not-webassembly",
+        ProfileError::Invalid { .. } => "invalid",
+        ProfileError::Feature { .. } => "feature",
+        ProfileError::Limit { .. } => "limit",
+        ProfileError::Import { .. } => "import",
+        ProfileError::ReservedExport { .. } => "reserved-export",
+    };
+    InvalidProgram::new_err((kind, error.to_string()))
+}
+
+/// A program that cannot be loaded as its exception.
+pub fn load(error: LoadError) -> PyErr {
+    let kind = match error {
+        LoadError::Profile(error) => return profile(error),
+        LoadError::Cache(error) => return CacheFailure::new_err(error.to_string()),
+        LoadError::Compile(CompileError::Unsupported { .. }) => "unsupported",
+        LoadError::Compile(CompileError::NotACommand(_)) => "not-a-command",
+        LoadError::Compile(CompileError::Failed { .. }) => "compiler",
+    };
+    InvalidProgram::new_err((kind, error.to_string()))
+}
+
+/// A failure of this machine as its exception.
+pub fn machine(error: MachineError) -> PyErr {
+    MachineFailure::new_err(error.to_string())
+}
+
+/// A sandbox that cannot be started as its exception.
+pub fn sandbox(error: SandboxError) -> PyErr {
+    match error {
+        SandboxError::Cache(error) => CacheFailure::new_err(error.to_string()),
+        SandboxError::Machine(error) => machine(error),
     }
 }
 

@@ -5,6 +5,7 @@ mod convert;
 mod crypto;
 mod engine;
 mod errors;
+mod sandbox;
 mod transaction;
 
 use pyo3::prelude::*;
@@ -17,5 +18,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     crypto::register(module)?;
     transaction::register(module)?;
     block::register(module)?;
-    engine::register(module)
+    engine::register(module)?;
+    sandbox::register(module)
 }

@@ -6,13 +6,20 @@
 //! [`Sandbox`] compiles the result once per machine and runs units of it: [`engine`] with one of several engines, [`wasi`]
 //! as the only thing that a program sees of the world, [`cache`] with the compiled code of all processes.
 
+pub mod cache;
+pub mod engine;
 pub mod info;
 pub mod instrument;
 mod operators;
 pub mod prices;
 pub mod profile;
+pub mod program;
+pub mod progress;
 mod scan;
+pub mod unit;
+pub mod wasi;
 
+pub use engine::{CompileError, EngineKind, MachineError};
 pub use info::{Export, ExternKind, Import, MemoryLimits, ModuleInfo, TableLimits};
 pub use instrument::{
     Counter, FUEL_EXPORT, INSTRUMENTER_VERSION, Instrumented, NanRule, Options, RESERVED_PREFIX, STACK_EXPORT,
@@ -22,3 +29,6 @@ pub use profile::{
     EXPORTS_MAX, FUNCTIONS_MAX, IMPORTS_MAX, MEMORY_MAX_PAGES, MODULE_MAX, NESTING_MAX, OPERANDS_MAX, ProfileError,
     STACK_MAX, TABLE_MAX, TABLES_MAX, validate,
 };
+pub use program::{LoadError, Program, Sandbox, SandboxError};
+pub use progress::{Progress, Stage};
+pub use unit::{Outcome, Status, Unit, blob_id, program_id, unit_id};
