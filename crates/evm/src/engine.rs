@@ -18,6 +18,7 @@ use crate::call::At;
 use crate::errors::{BlockError, RequestError};
 use crate::json::Place;
 use crate::overlay::{Overlay, StoredAccount, read_account, read_slot};
+use crate::snapshot::{CodeCache, Snapshot};
 use crate::spec::{ChainSpec, RulesRecord};
 use crate::transaction::SignedTransaction;
 
@@ -47,6 +48,7 @@ impl Sealed {
 pub struct Engine {
     spec: ChainSpec,
     pub(crate) store: Store,
+    codes: Arc<CodeCache>,
     genesis_hash: B256,
 }
 
@@ -61,7 +63,7 @@ impl Engine {
         genesis.extra = vec![(RULES_KEY.to_vec(), Some(to_json(&spec.rules_record())))];
         store.init_genesis(&genesis)?;
         check_rules(&spec, &store)?;
-        Ok(Self { spec, store, genesis_hash })
+        Ok(Self { spec, store, codes: Arc::default(), genesis_hash })
     }
 
     /// The chain's rules.
@@ -72,6 +74,10 @@ impl Engine {
     /// Hash of block 0.
     pub fn genesis_hash(&self) -> B256 {
         self.genesis_hash
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(Snapshot::new(self.store.reader()?, Arc::clone(&self.codes)))
     }
 
     /// The store below.
@@ -169,9 +175,9 @@ impl Engine {
     pub fn at<T>(
         &self,
         hash: B256,
-        f: impl FnOnce(At<'_, Reader>) -> Result<T, RequestError>,
+        f: impl FnOnce(At<'_, Snapshot>) -> Result<T, RequestError>,
     ) -> Result<T, RequestError> {
-        let reader = self.store.reader()?;
+        let reader = self.snapshot()?;
         let block = sealed(&reader, hash)?;
         f(At { spec: &self.spec, source: reader, header: &block.header, state: block.state })
     }
@@ -179,7 +185,7 @@ impl Engine {
     /// callTracer output of a transaction of a stored block.
     pub fn trace_transaction(&self, hash: B256, index: usize, config: &[u8]) -> Result<Vec<u8>, RequestError> {
         let config = crate::call::parse(config, "tracer configuration")?;
-        let reader = self.store.reader()?;
+        let reader = self.snapshot()?;
         let block = sealed(&reader, hash)?;
         let parent = sealed(&reader, block.header.parent_hash)?;
         let calls = reader.system_calls(hash)?.and_then(decode_system_calls);
@@ -203,7 +209,7 @@ impl Engine {
         candidates: &[Arc<SignedTransaction>],
         deadline: Option<Instant>,
     ) -> Result<Executed, BlockError> {
-        let reader = self.store.reader()?;
+        let reader = self.snapshot()?;
         let parent = known_parent(&reader, parent)?;
         block::build(&self.spec, reader, parent.parent(), attributes, candidates, deadline)
     }
@@ -217,7 +223,7 @@ impl Engine {
             ));
         }
         let (header, raws) = decode_block(rlp)?;
-        let reader = self.store.reader()?;
+        let reader = self.snapshot()?;
         let parent = known_parent(&reader, header.parent_hash)?;
         let transactions = crate::transaction::decode_many(&raws.iter().map(AsRef::as_ref).collect::<Vec<_>>())
             .into_iter()

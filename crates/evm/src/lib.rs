@@ -11,6 +11,7 @@ pub mod json;
 pub mod machine;
 pub mod overlay;
 pub mod precompiles;
+pub mod snapshot;
 pub mod spec;
 pub mod statetest;
 pub mod trace;

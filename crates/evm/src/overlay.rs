@@ -6,7 +6,7 @@ use alloy_primitives::map::{AddressMap, B256Map, HashMap, U256Map};
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
 use alloy_rlp::Decodable;
 use alloy_trie::TrieAccount;
-use noria_state::{Leaf, MemoryNodes, NodeBatch, NodeSource, Reader, Root, StoreError};
+use noria_state::{Leaf, MemoryNodes, NodeBatch, NodeSource, Root, StoreError};
 use revm::database_interface::{Database, DatabaseCommit};
 use revm::state::{Account, AccountInfo, AccountStatus, Bytecode};
 
@@ -14,25 +14,15 @@ use crate::errors::ReadError;
 
 /// What lies below an overlay: trie nodes, code by hash, and the hashes of earlier blocks.
 pub trait StateSource: NodeSource {
-    /// Contract code.
-    fn code(&self, hash: &B256) -> Result<Option<Bytes>, StoreError>;
+    /// Contract code, analysed.
+    fn code(&self, hash: &B256) -> Result<Option<Bytecode>, StoreError>;
     /// Hash and parent hash are enough to walk back; `None` where the chain begins.
     fn parent_hash(&self, block: &B256) -> Result<Option<B256>, StoreError>;
 }
 
-impl StateSource for Reader {
-    fn code(&self, hash: &B256) -> Result<Option<Bytes>, StoreError> {
-        Ok(Reader::code(self, *hash)?.map(Bytes::copy_from_slice))
-    }
-
-    fn parent_hash(&self, block: &B256) -> Result<Option<B256>, StoreError> {
-        Ok(self.header(*block)?.filter(|header| header.number > 0).map(|header| header.parent_hash))
-    }
-}
-
 /// A state that stands alone: no code, no earlier blocks (genesis).
 impl StateSource for MemoryNodes {
-    fn code(&self, _hash: &B256) -> Result<Option<Bytes>, StoreError> {
+    fn code(&self, _hash: &B256) -> Result<Option<Bytecode>, StoreError> {
         Ok(None)
     }
 
@@ -260,7 +250,7 @@ impl<S: StateSource> Overlay<S> {
 }
 
 /// Code as the EVM takes it; bytes that only look like a delegation are plain code.
-fn bytecode(code: Bytes) -> Bytecode {
+pub fn bytecode(code: Bytes) -> Bytecode {
     Bytecode::new_raw_checked(code.clone()).unwrap_or_else(|_| Bytecode::new_legacy(code))
 }
 
@@ -282,7 +272,6 @@ impl<S: StateSource> Database for Overlay<S> {
             .source
             .code(&hash)?
             .ok_or_else(|| StoreError::Damaged(format!("code {hash} is missing from the store")))?;
-        let code = bytecode(code);
         self.codes.insert(hash, code.clone());
         Ok(code)
     }

@@ -14,10 +14,11 @@ use revm::context::either::Either;
 use revm::context::{BlockEnv, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::primitives::hardfork::SpecId;
+use revm::state::Bytecode;
 use serde::Deserialize;
 
 use crate::machine::{Rules, RunError, machine, run_transaction};
-use crate::overlay::{Overlay, StateSource};
+use crate::overlay::{Overlay, StateSource, bytecode};
 use crate::spec::hardfork;
 use crate::transaction::SignedTransaction;
 
@@ -121,8 +122,8 @@ impl NodeSource for Fixture {
 }
 
 impl StateSource for Fixture {
-    fn code(&self, hash: &B256) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.codes.get(hash).cloned())
+    fn code(&self, hash: &B256) -> Result<Option<Bytecode>, StoreError> {
+        Ok(self.codes.get(hash).cloned().map(bytecode))
     }
 
     fn parent_hash(&self, _block: &B256) -> Result<Option<B256>, StoreError> {
