@@ -3,11 +3,12 @@
 use alloy_consensus::Header;
 use alloy_primitives::{Address, Bytes, U256};
 use revm::context::result::{EVMError, ExecutionResult};
-use revm::context::{BlockEnv, CfgEnv, Context, TxEnv};
+use revm::context::{BlockEnv, CfgEnv, Context, Evm, FrameStack, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::handler::SYSTEM_ADDRESS;
+use revm::handler::instructions::EthInstructions;
 use revm::primitives::hardfork::SpecId;
-use revm::{Database, ExecuteCommitEvm, MainBuilder, MainContext, SystemCallEvm};
+use revm::{Database, ExecuteCommitEvm, MainContext, SystemCallEvm};
 
 use crate::errors::{BlockError, ReadError, TransactionError};
 use crate::evm::Machine;
@@ -65,14 +66,15 @@ pub fn machine<S: StateSource>(
     noria_precompiles: bool,
 ) -> Machine<S> {
     let precompiles = Precompiles::new(config.spec, noria_precompiles);
-    Machine(
-        Context::mainnet()
-            .with_db(state)
-            .with_cfg(config)
-            .with_block(block)
-            .build_mainnet()
-            .with_precompiles(precompiles),
-    )
+    let instruction = EthInstructions::new_mainnet_with_spec(config.spec);
+    Machine(Evm {
+        ctx: Context::mainnet().with_db(state).with_cfg(config).with_block(block),
+        inspector: (),
+        instruction,
+        precompiles,
+        // A frame is 32 KiB of stack. revm's eight at once are more than the allocator keeps from one call to the next.
+        frame_stack: FrameStack::new_prealloc(1),
+    })
 }
 
 /// Why one transaction did not run.
