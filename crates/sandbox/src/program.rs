@@ -7,11 +7,12 @@ use noria_crypto::B256;
 
 use crate::cache::{BuildError, Cache, CacheError};
 use crate::engine::{CompileError, Compiled, Engine, EngineKind, MachineError};
+use crate::info::{Import, ModuleInfo};
 use crate::instrument::{INSTRUMENTER_VERSION, NanRule, Options, instrument_with};
 use crate::profile::ProfileError;
 use crate::progress::{Progress, Stage};
 use crate::unit::{Outcome, Status, Unit, program_id};
-use crate::wasi::Files;
+use crate::wasi::{Files, Function};
 
 /// An engine with its cache of compiled code.
 ///
@@ -146,6 +147,7 @@ impl Sandbox {
         if instrumented.info.relaxed_simd && options.nan == NanRule::Engine {
             instrumented = instrument_with(module, Options { nan: NanRule::Injected, ..options })?;
         }
+        check_imports(&instrumented.info)?;
         if instrumented.info.initial_beyond_limit {
             return Ok(Vec::new());
         }
@@ -163,6 +165,14 @@ impl Sandbox {
         hasher.update(env!("CARGO_PKG_VERSION").as_bytes()).update(&[0]).update(self.engine.fingerprint().as_bytes());
         B256::new(*hasher.finalize().as_bytes())
     }
+}
+
+/// Whether somebody offers every import, asked before a long compilation; their types are checked after it.
+fn check_imports(info: &ModuleInfo) -> Result<(), CompileError> {
+    let unknown = info.imports.iter().find(|import| Function::find(&import.module, &import.name).is_none());
+    unknown.map_or(Ok(()), |Import { module, name }| {
+        Err(CompileError::NotACommand(format!("nobody offers its import {module}.{name}")))
+    })
 }
 
 impl Program {

@@ -15,12 +15,12 @@ const CACHE: &str = "NORIA_TEST_CACHE";
 /// A module that takes a noticeable time to compile.
 fn large() -> Vec<u8> {
     let function = |index: u32| {
-        let adds: String = (0..200)
+        let adds: String = (0..40)
             .map(|step| format!("(local.set 0 (i32.add (local.get 0) (i32.const {}))) ", index * 7 + step))
             .collect();
         format!("(func (param i32) (result i32) {adds} (local.get 0))")
     };
-    let functions: String = (0..400).map(function).collect();
+    let functions: String = (0..100).map(function).collect();
     wat(&format!(r#"(module {functions} (func (export "_start") (drop (call 3 (i32.const 1)))))"#))
 }
 
