@@ -78,7 +78,11 @@ impl Engine for Wasmi {
     /// The interpreter translates functions when they are first called; there is nothing to keep but the module.
     fn compile(&self, module: &[u8], info: &ModuleInfo, progress: &Arc<Progress>) -> Result<Vec<u8>, CompileError> {
         progress.expect(u64::from(info.functions));
-        Module::new(&self.interpreter, module).map_err(failed)?;
+        // The module is valid, so what this engine cannot read is something that it does not know, such as a type of
+        // exceptions that no instruction uses.
+        let unsupported =
+            |error: Error| CompileError::Unsupported { engine: EngineKind::Wasmi, what: error.to_string() };
+        Module::new(&self.interpreter, module).map_err(unsupported)?;
         Ok(module.to_vec())
     }
 
