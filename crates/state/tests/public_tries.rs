@@ -62,6 +62,8 @@ fn tries_of_hashed_keys() {
     assert!(run("hex_encoded_securetrie_test.json", true).is_none_or(|cases| cases >= 3));
 }
 
+type Change = (Vec<u8>, Option<(Vec<u8>, NodeId)>);
+
 /// The keys before and after any given one, as a walk over the trie finds them.
 #[test]
 fn neighbours() {
@@ -73,7 +75,7 @@ fn neighbours() {
     let cases: Value = serde_json::from_str(&text).unwrap();
     let mut asked = 0;
     for case in cases.as_object().unwrap().values() {
-        let mut changes: Vec<(Vec<u8>, Option<(Vec<u8>, NodeId)>)> =
+        let mut changes: Vec<Change> =
             case["in"].as_array().unwrap().iter().map(|key| (bytes(key), Some((bytes(key), 0)))).collect();
         changes.sort_unstable();
         let mut nodes = MemoryNodes::new();
