@@ -15,7 +15,7 @@ use wasmtime::{
 use super::state::{End, Run, offer};
 use super::{CompileError, Compiled, Engine, EngineKind, MachineError};
 use crate::info::ModuleInfo;
-use crate::instrument::{FUEL_EXPORT, NanRule, Options, STACK_EXPORT, START_EXPORT};
+use crate::instrument::{FUEL_EXPORT, Options, STACK_EXPORT, START_EXPORT};
 use crate::progress::Progress;
 use crate::unit::{Outcome, Unit};
 use crate::wasi::functions::host_functions;
@@ -66,7 +66,7 @@ fn settings(kind: EngineKind) -> Result<Config, Error> {
     config
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
-        .cranelift_nan_canonicalization(nan_rule(kind) == NanRule::Engine)
+        .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(true)
         .relaxed_simd_deterministic(true)
         .wasm_exceptions(true)
@@ -89,12 +89,6 @@ fn settings(kind: EngineKind) -> Result<Config, Error> {
     Ok(config)
 }
 
-/// Machine code is made with the injected rule, which costs a fraction of the compiler's own; Pulley keeps the compiler's, so
-/// that each is checked against the other.
-fn nan_rule(kind: EngineKind) -> NanRule {
-    if kind == EngineKind::Pulley { NanRule::Engine } else { NanRule::Injected }
-}
-
 fn baseline() -> String {
     let vendor_and_system = if cfg!(target_os = "macos") { "apple-darwin" } else { "unknown-linux-gnu" };
     format!("{}-{vendor_and_system}", std::env::consts::ARCH)
@@ -102,7 +96,7 @@ fn baseline() -> String {
 
 impl Engine for Wasmtime {
     fn options(&self) -> Options {
-        Options { nan: nan_rule(self.kind), ..Options::default() }
+        Options::default()
     }
 
     fn fingerprint(&self) -> String {
