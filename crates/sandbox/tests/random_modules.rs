@@ -71,7 +71,7 @@ fn seed() -> impl Strategy<Value = Seed> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     #[test]
     fn every_engine_agrees_on_random_modules(seed in seed(), exceptions in any::<bool>(), limit in 0_u64..200_000) {
