@@ -538,6 +538,33 @@ def test_files_that_somebody_removed_are_not_counted_for_long(
     assert store.usage().blobs == 1
 
 
+def test_a_fresh_store_opened_by_several_at_once(tmp_path: Path) -> None:
+    openers = 4
+    with ThreadPoolExecutor(openers) as pool:
+        for attempt in range(60):
+            together = threading.Barrier(openers)
+
+            def open_it(folder: Path = tmp_path / str(attempt), together: threading.Barrier = together) -> None:
+                together.wait(30)
+                BlobStore(folder, durable=False).close()
+
+            for opened in [pool.submit(open_it) for _ in range(openers)]:
+                opened.result(30)
+
+
+def test_a_store_that_another_process_never_finishes_opening_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "fresh"
+    folder.mkdir(mode=0o700)
+    holder = sqlite3.connect(folder / "index.sqlite", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr("noria.work.blobs.LOCK_SECONDS", 0.05)
+    with pytest.raises(StoreBusy, match="another process holds the lock"):
+        BlobStore(folder)
+    holder.close()
+
+
 def test_a_lock_held_too_long_is_named(store: BlobStore, folder: Path) -> None:
     store._index._connection.execute("PRAGMA busy_timeout = 10")
     holder = sqlite3.connect(folder / "index.sqlite", isolation_level=None)

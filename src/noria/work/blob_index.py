@@ -12,6 +12,7 @@ import heapq
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -168,7 +169,7 @@ class BlobIndex:
             )
             try:
                 self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
-                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._use_wal(lock_seconds)
                 self._prepare()
             except BaseException:
                 self._connection.close()
@@ -200,6 +201,19 @@ class BlobIndex:
                 with suppress(sqlite3.Error):  # Where SQLite itself has undone it.
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def _use_wal(self, lock_seconds: float) -> None:
+        """Switch to the write-ahead log; SQLite's own wait for a lock does not cover this switch."""
+        deadline = time.monotonic() + lock_seconds
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                busy = getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+                if not busy or time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.005)
 
     def _prepare(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
