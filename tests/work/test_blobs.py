@@ -544,7 +544,9 @@ def test_a_fresh_store_opened_by_several_at_once(tmp_path: Path) -> None:
         for attempt in range(60):
             together = threading.Barrier(openers)
 
-            def open_it(folder: Path = tmp_path / str(attempt), together: threading.Barrier = together) -> None:
+            def open_it(
+                folder: Path = tmp_path / str(attempt), together: threading.Barrier = together
+            ) -> None:
                 together.wait(30)
                 BlobStore(folder, durable=False).close()
 
