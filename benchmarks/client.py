@@ -22,6 +22,10 @@ class NodeFailed(Exception):
     """A node refused what it should accept, or did not do it in time."""
 
 
+class NodeStalled(NodeFailed):
+    """A node accepted transactions and did not mine them, not even when told to."""
+
+
 def request(method: str, *params: object, id: int = 1) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
 
@@ -134,5 +138,7 @@ def fund(node: Node, accounts: Sequence[bytes], amount_wei: int) -> None:
         ]
         answers = post(node, [request("eth_sendRawTransaction", hexed(r), id=i) for i, r in enumerate(raws)])
         refused = [answer for answer in answers if "result" not in answer]
-        if refused or not await_nonces(node, [payer], nonce + at + len(raws), MINED_SECONDS).complete:
-            raise NodeFailed(f"{node.name} did not fund the senders: {refused[:1]}")
+        if refused:
+            raise NodeFailed(f"{node.name} did not fund the senders: {refused[0]}")
+        if not await_nonces(node, [payer], nonce + at + len(raws), MINED_SECONDS).complete:
+            raise NodeStalled(f"{node.name} did not mine the transfers that fund the senders")

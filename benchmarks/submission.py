@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from benchmarks.client import (
     ANSWER_SECONDS,
+    MINED_SECONDS,
     NodeFailed,
+    NodeStalled,
     await_nonces,
     encode,
     fund,
@@ -61,6 +63,13 @@ def measure(node: Node, traffic: Traffic, connections: int, label: str, *, in_st
     in_step
         Send each batch when the one before on its connection is mined; otherwise when it is answered.
     """
+    try:
+        return _measure(node, traffic, connections, label, in_step=in_step)
+    except NodeStalled:
+        return None
+
+
+def _measure(node: Node, traffic: Traffic, connections: int, label: str, *, in_step: bool) -> float | None:
     keys = [key(label, index) for index in range(traffic.senders)]
     accounts = [address(private_key) for private_key in keys]
     fund(node, accounts, FUNDS_WEI)
@@ -112,16 +121,19 @@ def _send_in_step(node: Node, bodies: Sequence[bytes]) -> None:
             if refused:
                 raise NodeFailed(f"{node.name} refused a transaction: {refused[0]}")
             # The last that came is as a rule the last that is mined; all are counted at the end.
-            _await_receipt(connection, answers[-1]["result"])
+            _await_receipt(node, connection, answers[-1]["result"])
     finally:
         connection.close()
 
 
-def _await_receipt(connection: http.client.HTTPConnection, transaction_hash: str) -> None:
+def _await_receipt(node: Node, connection: http.client.HTTPConnection, transaction_hash: str) -> None:
     # Anvil sometimes forgets to mine, see `await_nonces`; a short wait keeps that from deciding the number.
     question = encode(request("eth_getTransactionReceipt", transaction_hash))
     nudge_at = time.monotonic() + IN_STEP_NUDGE_SECONDS
+    given_up_at = time.monotonic() + MINED_SECONDS
     while _post(connection, question)["result"] is None:
+        if time.monotonic() > given_up_at:
+            raise NodeStalled(f"{node.name} did not mine {transaction_hash}")
         if time.monotonic() > nudge_at:
             _post(connection, encode(request("evm_mine")))
             nudge_at = time.monotonic() + IN_STEP_NUDGE_SECONDS
