@@ -380,3 +380,16 @@ def inspect(module: bytes) -> dict[str, Any]:
     """What validation finds out about a module: ``program_id``, ``bytes``, ``functions``, ``instructions``,
     ``imports`` and ``exports`` as pairs of names, ``memory_pages`` ``(initial, maximum | None) | None``, ``tables``,
     ``start``, ``exceptions``, ``simd``, ``relaxed_simd``, ``initial_beyond_limit``. Raise `InvalidProgram`."""
+
+def take_snapshot(
+    module: bytes,
+    files: Mapping[str, bytes],
+    turns: Sequence[str],
+    entry: str,
+    cut: Sequence[tuple[int, int]] = (),
+    constructors: int | None = None,
+) -> bytes:
+    """A command that goes on where a reactor (exports ``memory``, ``_initialize``, ``host_alloc``, ``turn``) was after
+    running the texts of ``turns``: its ``_start`` runs ``entry``. ``files`` can be read until then. The functions of the
+    ranges ``cut`` (first, end) are left out, and the calls that ``constructors`` makes to them. The bytes are the same on
+    every machine. Raise `InvalidProgram` (kinds ``invalid``, ``unfit``, ``turn``) or `MachineFailure`."""

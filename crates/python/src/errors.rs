@@ -1,6 +1,7 @@
 //! Python exceptions of the engines.
 
 use noria_evm::errors::{BlockError, RequestError, TransactionError};
+use noria_sandbox::snapshot::SnapshotError;
 use noria_sandbox::{CompileError, LoadError, MachineError, ProfileError, SandboxError};
 use noria_state::StoreError as Store;
 use pyo3::exceptions::{PyException, PyValueError};
@@ -104,6 +105,17 @@ pub fn load(error: LoadError) -> PyErr {
         LoadError::Compile(CompileError::Unsupported { .. }) => "unsupported",
         LoadError::Compile(CompileError::NotACommand(_)) => "not-a-command",
         LoadError::Compile(CompileError::Failed { .. }) => "compiler",
+    };
+    InvalidProgram::new_err((kind, error.to_string()))
+}
+
+/// A snapshot that cannot be taken as its exception.
+pub fn snapshot(error: SnapshotError) -> PyErr {
+    let kind = match error {
+        SnapshotError::Machine(error) => return machine(error),
+        SnapshotError::Invalid(_) => "invalid",
+        SnapshotError::Unfit(_) | SnapshotError::Needed { .. } => "unfit",
+        SnapshotError::Turn { .. } => "turn",
     };
     InvalidProgram::new_err((kind, error.to_string()))
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use noria_sandbox::snapshot::{self, Recipe};
 use noria_sandbox::wasi::Files;
 use noria_sandbox::{EngineKind, INSTRUMENTER_VERSION, MemoryLimits, TableLimits};
 use pyo3::exceptions::PyValueError;
@@ -135,11 +136,34 @@ fn inspect<'py>(py: Python<'py>, module: PyBackedBytes) -> PyResult<Bound<'py, P
     Ok(fields)
 }
 
+/// Functions to leave out, as ranges of indices.
+type Ranges = Vec<(u32, u32)>;
+
+#[pyfunction]
+#[pyo3(signature = (module, files, turns, entry, cut = Vec::new(), constructors = None))]
+fn take_snapshot<'py>(
+    py: Python<'py>,
+    module: PyBackedBytes,
+    files: HashMap<String, PyBackedBytes>,
+    turns: Vec<String>,
+    entry: &str,
+    cut: Ranges,
+    constructors: Option<u32>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let files = file_system(Some(files))?;
+    let turns: Vec<&str> = turns.iter().map(String::as_str).collect();
+    let cut: Vec<_> = cut.into_iter().map(|(first, end)| first..end).collect();
+    let recipe = Recipe { cut: &cut, constructors, files, turns: &turns, entry };
+    let taken = py.detach(|| snapshot::take(&module, &recipe)).map_err(errors::snapshot)?;
+    Ok(convert::bytes(py, taken))
+}
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("INSTRUMENTER_VERSION", INSTRUMENTER_VERSION)?;
     module.add_class::<Outcome>()?;
     module.add_class::<Program>()?;
     module.add_class::<Sandbox>()?;
     module.add_function(wrap_pyfunction!(instrument, module)?)?;
-    module.add_function(wrap_pyfunction!(inspect, module)?)
+    module.add_function(wrap_pyfunction!(inspect, module)?)?;
+    module.add_function(wrap_pyfunction!(take_snapshot, module)?)
 }

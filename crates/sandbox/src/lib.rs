@@ -16,6 +16,7 @@ pub mod profile;
 pub mod program;
 pub mod progress;
 mod scan;
+pub mod snapshot;
 pub mod unit;
 pub mod wasi;
 

@@ -12,7 +12,7 @@
 //! **Time.** A unit ends by its fuel. Nothing here watches a clock: checks in compiled code cost time on every loop, so
 //! whoever needs a limit in seconds runs units in a worker process and kills it.
 
-mod state;
+pub(crate) mod state;
 mod wasmi;
 mod wasmtime;
 
@@ -27,8 +27,10 @@ use crate::progress::Progress;
 use crate::unit::{Outcome, Unit};
 use crate::wasi::Files;
 
+pub(crate) use self::state::offer;
 pub use self::wasmi::Wasmi;
 pub use self::wasmtime::Wasmtime;
+pub(crate) use self::wasmtime::{THREAD_STACK, snapshot_settings};
 
 /// The engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -105,7 +105,7 @@ impl Run {
 }
 
 /// An argument as 64 bits without a sign.
-pub(super) trait Unsigned {
+pub(crate) trait Unsigned {
     fn unsigned(self) -> u64;
 }
 
@@ -152,4 +152,4 @@ macro_rules! offer {
     (@answer i32, $errno:ident) => { $errno };
     (@answer nothing, $errno:ident) => {{ let _ = $errno; }};
 }
-pub(super) use offer;
+pub(crate) use offer;

@@ -26,6 +26,8 @@ use crate::wasi::{Files, Function, MOST_PARAMETERS};
 const GUEST_STACK: usize = 256 << 20;
 /// Stack for host functions above it.
 const HOST_STACK: usize = 1 << 20;
+/// Stack of a thread that runs compiled code.
+pub(crate) const THREAD_STACK: usize = GUEST_STACK + HOST_STACK;
 /// Stack of a compiling thread: functions are nested as deep as the profile allows.
 const COMPILER_STACK: usize = 64 << 20;
 
@@ -80,12 +82,19 @@ fn settings(kind: EngineKind) -> Result<Config, Error> {
         .wasm_wide_arithmetic(false)
         .concurrency_support(false)
         .max_wasm_stack(GUEST_STACK)
-        .async_stack_size(GUEST_STACK + HOST_STACK)
+        .async_stack_size(THREAD_STACK)
         .memory_init_cow(true)
         // Traces of the guest's functions are never shown; their tables only make compiled code larger.
         .wasm_backtrace_max_frames(None)
         .generate_address_map(false)
         .native_unwind_info(false);
+    Ok(config)
+}
+
+/// Settings for running a module once: what it computes is the same, and it is compiled in less time.
+pub(crate) fn snapshot_settings() -> Result<Config, Error> {
+    let mut config = settings(EngineKind::Wasmtime)?;
+    config.cranelift_opt_level(OptLevel::None);
     Ok(config)
 }
 
@@ -229,7 +238,7 @@ impl Compiled for Program {
         thread::scope(|scope| {
             let thread = thread::Builder::new()
                 .name("unit".into())
-                .stack_size(GUEST_STACK + HOST_STACK)
+                .stack_size(THREAD_STACK)
                 .spawn_scoped(scope, || self.run_here(run))
                 .map_err(|error| MachineError::NoMemory(error.to_string()))?;
             thread.join().unwrap_or_else(|_| Err(MachineError::Engine("the engine panicked".into())))

@@ -41,6 +41,10 @@ impl Descriptors {
         }
     }
 
+    pub(super) fn any_opened(&self) -> bool {
+        self.open.iter().skip(PREOPENED as usize + 1).any(Option::is_some)
+    }
+
     pub(super) fn get(&self, number: u32) -> Result<Descriptor, Errno> {
         self.open.get(number as usize).copied().flatten().ok_or(Errno::BADF)
     }

@@ -115,6 +115,16 @@ impl Host {
         (self.output, self.log)
     }
 
+    /// The output and the log written so far, of a host that goes on.
+    pub(crate) fn written(&self) -> (&[u8], &[u8]) {
+        (&self.output, &self.log)
+    }
+
+    /// Whether the program holds a file or directory open beside what every program starts with.
+    pub(crate) fn has_open_files(&self) -> bool {
+        self.descriptors.any_opened()
+    }
+
     /// Run one host function. Arguments beyond its parameters are ignored; an `i32` uses the low half of its place.
     ///
     /// Returns the error number for the guest. The caller keeps `meter.used()` as the new fuel counter in every case.

@@ -6,21 +6,33 @@ import importlib
 from typing import Final
 
 PRELOADED: Final = (
-    *("abc", "bisect", "collections", "collections.abc", "contextlib", "copy", "dataclasses", "datetime"),
+    *("abc", "argparse", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "codecs"),
     *(
-        "decimal",
-        "enum",
-        "fractions",
-        "functools",
-        "heapq",
-        "io",
-        "itertools",
-        "json",
+        "collections",
+        "collections.abc",
+        "colorsys",
+        "concurrent.futures",
+        "contextlib",
+        "contextvars",
+        "copy",
+    ),
+    *("csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fnmatch", "fractions", "functools"),
+    *("graphlib", "hashlib", "heapq", "hmac", "html", "inspect", "io", "itertools", "json", "keyword"),
+    *(
         "linecache",
         "logging",
+        "math",
+        "numbers",
+        "operator",
+        "os.path",
+        "pathlib",
+        "pickle",
+        "pprint",
+        "queue",
     ),
-    *("math", "operator", "os.path", "random", "re", "statistics", "string", "struct", "textwrap", "time"),
-    *("traceback", "types", "typing", "uuid"),
+    *("random", "re", "secrets", "shlex", "statistics", "string", "struct", "textwrap", "threading", "time"),
+    *("tokenize", "traceback", "types", "typing", "unicodedata", "unittest", "urllib.parse", "uuid"),
+    *("warnings", "weakref", "xml.etree.ElementTree", "zlib", "zoneinfo"),
 )
 """Modules that people's functions use most, and those that the codec and the harness need on some paths."""
 
