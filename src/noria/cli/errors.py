@@ -54,5 +54,5 @@ def report(error: BaseException) -> None:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Every error class that Noria defines carries a message meant for people."""
-    return any(base.__module__.split(".")[0] == "noria" for base in type(error).__mro__)
+    """Every error class that Noria defines, in Python or in the engines, has a message meant for people."""
+    return any(base.__module__.split(".")[0] in ("noria", "_core") for base in type(error).__mro__)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from noria.cli import account, dev, doctor, evm, send
+from noria.cli import account, dev, doctor, evm, program, run, send
 from noria.cli.errors import EXIT_FAILURE, EXIT_INTERRUPTED, describe, report
 from noria.cli.help import examples
 
@@ -25,6 +25,8 @@ app = typer.Typer(
 app.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 app.add_typer(account.app, name="account")
 app.command("send", epilog=send.EXAMPLES)(send.send)
+app.command("run", epilog=run.EXAMPLES)(run.run)
+app.add_typer(program.app, name="program")
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(evm.app, name="evm")
 
