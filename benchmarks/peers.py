@@ -86,6 +86,9 @@ def run_anvil(options: Sequence[str] = ()) -> Iterator[Node]:
         "--quiet",
         "--chain-id",
         str(CHAIN_ID),
+        # By default its old states go to the home directory, and stay there where it is killed.
+        "--cache-path",
+        "states",
         *options,
     ]
     with _running("anvil", command) as node:
@@ -114,6 +117,7 @@ def _running(name: str, command: Sequence[str]) -> Iterator[Node]:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(port)],
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
