@@ -26,7 +26,6 @@ from noria.work.workers import (
     QueueFull,
     UnitFuture,
     WorkerPool,
-    default_cache,
 )
 from tests.work.modules import BOMB, ECHO, ENDLESS, FLOOD, NOTHING, SPIN, TRAP, large, place, turns
 
@@ -370,13 +369,6 @@ def test_compiling_is_shown_done_once_and_leaves_no_large_process(
     assert done == sorted(done)
     assert done[-1] > done[0]
     assert len(list((tmp_path / "cache").glob("*.code"))) == 1
-
-
-def test_the_default_cache_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NORIA_CACHE", "/somewhere/else")
-    assert default_cache() == Path("/somewhere/else/compiled")
-    monkeypatch.delenv("NORIA_CACHE")
-    assert default_cache().parent.name == "noria"
 
 
 # ---------------------------------------------------------------- mistakes and the end

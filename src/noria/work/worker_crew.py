@@ -111,17 +111,14 @@ class Crew:
         for thread in self.threads:
             thread.start()
 
-    def add(self, unit: UnitFuture[Any], priority: int, wait_seconds: float | None) -> None:
+    def add(self, unit: UnitFuture[Any], priority: int, wait_seconds: float | None, is_bounded: bool) -> None:
         """Queue a unit, once there is room."""
         self.check_owner()
         deadline = None if wait_seconds is None else time.monotonic() + wait_seconds
         size = len(unit.input)
+        is_own = threading.current_thread() in self.threads
         with self.lock:
-            while (
-                not self.closing
-                and not self.has_room(size)
-                and threading.current_thread() not in self.threads
-            ):
+            while not (self.closing or is_own or is_bounded or self.has_room(size)):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise QueueFull(
@@ -129,7 +126,8 @@ class Crew:
                         "ask again when some are done"
                     )
                 self.room.wait(left)
-            if self.closing:
+            # A thread of the pool takes what it adds itself, if need be: it does not end before.
+            if self.closing and not (is_own and is_bounded):
                 raise PoolClosed("cannot schedule new futures after shutdown")
             unit.crew, unit.is_queued = self, True
             heappush(self.heap, (-priority, self.sequence, unit))

@@ -2,7 +2,7 @@
 
 ::
 
-    with WorkerPool(2, cache=default_cache()) as pool:
+    with WorkerPool(2, cache=compiled_folder()) as pool:
         future = pool.submit(ProgramSource(program_id(module), path), b"input", 10**9)
         outcome = future.result()
 
@@ -13,15 +13,12 @@ hangs or runs out of memory loses its unit, which is run once more in a fresh pr
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
-
-import platformdirs
 
 from noria._core import CacheFailure, InvalidProgram, MachineFailure
 from noria.primitives.types import UINT64_MAX
@@ -47,7 +44,6 @@ __all__ = [
     "UnitFuture",
     "UnitRecord",
     "WorkerPool",
-    "default_cache",
 ]
 
 _Unit = TypeVar("_Unit", bound=UnitFuture[Any])
@@ -63,16 +59,6 @@ class InputTooLarge(ValueError):
     """An input that no worker takes."""
 
 
-def default_cache() -> Path:
-    """Return the folder of compiled code that all processes of this user share.
-
-    It is ``compiled`` in the folder that the environment variable ``NORIA_CACHE`` names, or else in the
-    platform's folder for caches.
-    """
-    chosen = os.environ.get("NORIA_CACHE")
-    return (Path(chosen).absolute() if chosen else platformdirs.user_cache_path("noria")) / "compiled"
-
-
 class WorkerPool:
     """Processes that run units; any thread may use it.
 
@@ -81,7 +67,7 @@ class WorkerPool:
     workers
         How many processes, and so how many units at once. A process starts when it is needed first.
     cache
-        Folder of compiled code; `default_cache` for the usual one.
+        Folder of compiled code; `noria.work.folders.compiled_folder` is the usual one.
     engine
         As for `noria._core.Sandbox`.
     queue_limit, queue_bytes
@@ -174,10 +160,27 @@ class WorkerPool:
             UnitFuture(program, input, fuel_limit, _as_it_is), priority=priority, wait_seconds=wait_seconds
         )
 
-    def put(self, unit: _Unit, *, priority: int = 0, wait_seconds: float | None = None) -> _Unit:
+    def put(
+        self,
+        unit: _Unit,
+        *,
+        priority: int = 0,
+        wait_seconds: float | None = None,
+        is_bounded: bool = False,
+    ) -> _Unit:
         """Queue a unit whose future was made elsewhere; otherwise like `submit`.
 
         A thread of the pool, in which futures call back, never waits: the queue grows by its units.
+
+        Parameters
+        ----------
+        unit
+            The future.
+        priority, wait_seconds
+            As for `submit`.
+        is_bounded
+            Whether the caller itself sees to it that few of its units wait. Such a unit never waits for room,
+            and what follows from another in a thread of the pool is taken even while the pool closes.
         """
         if not 0 <= unit.fuel_limit <= UINT64_MAX:
             raise InvalidFuelLimit(f"a fuel limit has 64 bits, unlike {unit.fuel_limit}")
@@ -185,7 +188,7 @@ class WorkerPool:
             raise InputTooLarge(
                 f"an input of {len(unit.input)} bytes; at most {PART_BYTES_MAX} are possible: split the work"
             )
-        self._crew.add(unit, priority, wait_seconds)
+        self._crew.add(unit, priority, wait_seconds, is_bounded)
         return unit
 
     def stats(self) -> PoolStats:

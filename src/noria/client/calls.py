@@ -1,0 +1,63 @@
+"""From a user's function to units of the Python runtime, and back."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import FunctionType
+from typing import Any, Final, TypeVar
+
+from noria.client.errors import failure
+from noria.work.functions import Call, CapturedFunction, capture, decode_result
+from noria.work.receipts import Status
+from noria.work.workers import Outcome
+
+T = TypeVar("T")
+
+
+def _call_each(function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> list[T]:
+    return [function(*call) for call in calls]
+
+
+CALL_EACH: Final = FunctionType(
+    _call_each.__code__, {"__name__": "noria_calls", "__builtins__": builtins}, "call_each"
+)
+"""Calls a function several times in one unit. Functions of this package do not travel, so it has a module of
+its own, which exists nowhere but there."""
+
+
+def prepare(function: Callable[..., Any], calls_per_unit: int = 1) -> tuple[str, CapturedFunction]:
+    """Capture a function, once for many calls.
+
+    Parameters
+    ----------
+    function
+        The user's.
+    calls_per_unit
+        If more than one, its argument is a list of tuples of arguments and its result a list.
+
+    Returns
+    -------
+    str, CapturedFunction
+        The function's name, for people, and what travels.
+
+    Raises
+    ------
+    CannotTravel
+        If it cannot travel.
+    """
+    single = capture(function)
+    return single.name, single if calls_per_unit == 1 else capture(partial(CALL_EACH, function))
+
+
+def conclusion(name: str, call: Call) -> Callable[[Outcome], Any]:
+    """Return what makes the result of a call, or its exception, of how the unit ended."""
+    classes = call.classes
+
+    def conclude(outcome: Outcome) -> Any:
+        if outcome.status != Status.OK:
+            raise failure(name, outcome.status, outcome.fuel, outcome.seconds, outcome.log)
+        return decode_result(outcome.output, classes)
+
+    return conclude
