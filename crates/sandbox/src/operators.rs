@@ -42,10 +42,12 @@ pub(crate) enum FloatRole {
     Arithmetic(Shape, Shape),
     /// Takes numbers of this shape; no NaN bits are in the result.
     Numeric(Shape),
-    /// Turns integers into numbers, never into a NaN.
+    /// Shows the bits of its operand; the result has no NaN, whatever the shape in which it is looked at.
     Convert,
     /// Changes only the sign: what holds of the operand holds of the result.
     Sign,
+    /// As [`FloatRole::Sign`] for a scalar, and the sign is a canonical NaN's.
+    Absolute,
     /// As [`FloatRole::Sign`] for the first operand; shows the sign of the second.
     CopySign,
 }
@@ -156,9 +158,11 @@ fn float_role(name: &str) -> FloatRole {
         "demote_f64x2_zero" => FloatRole::Arithmetic(Shape::F64x2, shape),
         "promote_low_f32x4" => FloatRole::Arithmetic(Shape::F32x4, shape),
         "eq" | "ne" | "lt" | "gt" | "le" | "ge" => FloatRole::Numeric(shape),
+        "abs" if matches!(shape, Shape::F32 | Shape::F64) => FloatRole::Absolute,
         "abs" | "neg" => FloatRole::Sign,
         "copysign" => FloatRole::CopySign,
-        _ if what.starts_with("convert_") => FloatRole::Convert,
+        // The low half of a double may look like a NaN of single precision.
+        _ if what.starts_with("convert_") && shape != Shape::F64x2 => FloatRole::Convert,
         _ => FloatRole::Bits,
     }
 }
@@ -182,11 +186,13 @@ mod tests {
         assert_eq!(role("i64_trunc_sat_f32_u"), FloatRole::Numeric(Shape::F32));
         assert_eq!(role("i32x4_relaxed_trunc_f64x2_s_zero"), FloatRole::Numeric(Shape::F64x2));
         assert_eq!(role("i32x4_trunc_sat_f32x4_u"), FloatRole::Numeric(Shape::F32x4));
-        assert_eq!(role("f64x2_convert_low_i32x4_u"), FloatRole::Convert);
+        assert_eq!(role("f64x2_convert_low_i32x4_u"), FloatRole::Bits);
+        assert_eq!(role("f32x4_convert_i32x4_u"), FloatRole::Convert);
         assert_eq!(role("i64_reinterpret_f64"), FloatRole::Bits);
         assert_eq!(role("f64_reinterpret_i64"), FloatRole::Bits);
         assert_eq!(role("f64_copysign"), FloatRole::CopySign);
-        assert_eq!(role("f64x2_neg"), FloatRole::Sign);
+        assert_eq!(role("f64x2_abs"), FloatRole::Sign);
+        assert_eq!(role("f64_abs"), FloatRole::Absolute);
         assert_eq!(role("f32x4_extract_lane"), FloatRole::Bits);
     }
 

@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{PLENTY, run_with};
-use noria_sandbox::{NanRule, Options};
+use common::naive::{self, Naive};
+use common::{Guest, PLENTY, floats, run_with, wat};
+use noria_sandbox::{NanRule, Options, instrument_with};
+use proptest::prelude::*;
 
 fn bits(result: &str, body: &str) -> u128 {
     let text = format!(
@@ -89,4 +91,85 @@ fn a_local_with_bits_from_both_sides_keeps_both() {
     };
     assert_eq!(bits("i64", &body(1)), 0x7ff4_0000_0000_1234);
     assert_eq!(bits("i64", &body(0)), CANONICAL);
+}
+
+#[test]
+fn integers_made_of_a_vector_of_floats_are_its_bits() {
+    // A conversion looks at lanes that another instruction took for floats.
+    for body in [
+        "(f64.lt (f64.const 0) (f64x2.extract_lane 1 (f64x2.convert_low_i32x4_s (f64x2.div (local.get $v) (local.get $v)))))",
+        "(f32.lt (f32.const 0) (f32x4.extract_lane 1 (f32x4.convert_i32x4_s (f64x2.div (local.get $v) (local.get $v)))))",
+    ] {
+        assert_eq!(bits("i32", body), 1, "the sign of a canonical NaN is not set: {body}");
+    }
+}
+
+#[test]
+fn half_a_double_is_no_float() {
+    // As a double this number ends in 0xffa00000, which is a NaN of single precision.
+    let body = "(local.set $v (f64x2.convert_low_i32x4_u (v128.const i32x4 0x800007fd 0 0 0)))
+        (if (i32.eqz (i32.const 1)) (then (local.set $v (f32x4.add (local.get $v) (local.get $v)))))
+        (i64x2.extract_lane 0 (local.get $v))";
+    assert_eq!(bits("i64", body), u128::from(f64::from(0x8000_07fd_u32).to_bits()));
+}
+
+#[test]
+fn a_choice_of_two_results_is_canonical() {
+    for choice in [0, 1] {
+        let body = format!("(i64.reinterpret_f64 (select {NAN} (f64.sqrt (f64.const -1)) (i32.const {choice})))");
+        assert_eq!(bits("i64", &body), CANONICAL);
+        let body = format!(
+            "(i64.store (i32.const 0) (i64.const 0x7ff4_0000_0000_1234))
+            (i64.reinterpret_f64 (select {NAN} (f64.load (i32.const 0)) (i32.const {choice})))"
+        );
+        assert_eq!(bits("i64", &body), if choice == 1 { CANONICAL } else { 0x7ff4_0000_0000_1234 });
+    }
+}
+
+#[test]
+fn a_local_is_told_apart_by_what_it_is_set_to() {
+    let payload = 0x7ff4_0000_0000_1234;
+    let store = "(i64.store (i32.const 0) (i64.const 0x7ff4_0000_0000_1234))";
+    for (body, expected) in [
+        // First a payload, then results; the sum starts anew on each turn.
+        (format!("{store} (local.set $x (f64.load (i32.const 0))) (i64.reinterpret_f64 (local.get $x))"), payload),
+        (
+            format!(
+                "{store} (local.set $x (f64.load (i32.const 0))) (drop (f64.abs (local.get $x)))
+                (loop (local.set $x (f64.const 1))
+                    (loop (local.set $x (f64.add (local.get $x) {NAN})) (br_if 0 (i32.const 0)))
+                    (f64.store (i32.const 8) (local.get $x)) (br_if 0 (i32.const 0)))
+                (i64.load (i32.const 8))"
+            ),
+            CANONICAL,
+        ),
+        // The payload comes back over a branch past the set.
+        (
+            format!(
+                "{store} (local.set $x (f64.load (i32.const 0)))
+                (block (loop (br_if 1 (i32.const 1)) (local.set $x {NAN}) (br 0)))
+                (i64.reinterpret_f64 (local.get $x))"
+            ),
+            payload,
+        ),
+    ] {
+        assert_eq!(bits("i64", &body), expected, "{body}");
+    }
+}
+
+proptest! {
+    #![proptest_config(common::cases(400))]
+
+    #[test]
+    fn random_floats_are_those_of_a_rule_that_never_waits(seed in any::<u64>()) {
+        let module = wat(&floats::program(seed));
+        let options = Options { nan: NanRule::Injected, ..Options::default() };
+        let ours = instrument_with(&module, options).expect("the module is accepted").bytes;
+        wasmparser::validate(&ours).expect("what is written is valid");
+        let ours = Guest::new(&ours).call("run", &[], PLENTY);
+        let naive = Guest::new(&naive::rewrite(&module, Naive { fuel: false, nan: true })).call("run", &[], PLENTY);
+        prop_assert_eq!(ours.results, naive.results);
+        let (ours, naive) = (&ours.memory[..512], &naive.memory[..512]);
+        prop_assert_eq!(ours, naive, "seed {}", seed);
+    }
 }

@@ -71,10 +71,13 @@ fn seed() -> impl Strategy<Value = Seed> {
     })
 }
 
-/// As with the Python properties, CI sees the same examples on every run; elsewhere each run sees others.
+/// As with the Python properties, CI sees the same examples on every run; elsewhere each run sees others. `NORIA_CASES`
+/// says how many times as many.
 fn examples() -> ProptestConfig {
+    let times = std::env::var("NORIA_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
     let rng_seed = if std::env::var_os("CI").is_some() { RngSeed::Fixed(1) } else { RngSeed::Random };
-    ProptestConfig { cases: 64, max_shrink_iters: 0, rng_seed, ..ProptestConfig::default() }
+    let cases = 100_u32.saturating_mul(times);
+    ProptestConfig { cases, max_shrink_iters: 0, failure_persistence: None, rng_seed, ..ProptestConfig::default() }
 }
 
 proptest! {
@@ -89,4 +92,10 @@ proptest! {
             Everywhere::new().run(&module, b"some input", limit);
         }
     }
+}
+
+#[test]
+fn every_engine_agrees_on_modules_that_once_told_them_apart() {
+    // A vector of floats that `f64x2.convert_low_i32x4_s` takes for integers.
+    Everywhere::new().run(include_bytes!("modules/integers_of_a_nan.wasm"), b"some input", 121_524);
 }

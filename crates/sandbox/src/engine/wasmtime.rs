@@ -15,7 +15,7 @@ use wasmtime::{
 use super::state::{End, Run, offer};
 use super::{CompileError, Compiled, Engine, EngineKind, MachineError};
 use crate::info::ModuleInfo;
-use crate::instrument::{FUEL_EXPORT, Options, STACK_EXPORT, START_EXPORT};
+use crate::instrument::{FUEL_EXPORT, NanRule, Options, STACK_EXPORT, START_EXPORT};
 use crate::progress::Progress;
 use crate::unit::{Outcome, Unit};
 use crate::wasi::functions::host_functions;
@@ -68,7 +68,7 @@ fn settings(kind: EngineKind) -> Result<Config, Error> {
     config
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
-        .cranelift_nan_canonicalization(true)
+        .cranelift_nan_canonicalization(nan_rule(kind) == NanRule::Engine)
         .wasm_relaxed_simd(true)
         .relaxed_simd_deterministic(true)
         .wasm_exceptions(true)
@@ -94,8 +94,15 @@ fn settings(kind: EngineKind) -> Result<Config, Error> {
 /// Settings for running a module once: what it computes is the same, and it is compiled in less time.
 pub(crate) fn snapshot_settings() -> Result<Config, Error> {
     let mut config = settings(EngineKind::Wasmtime)?;
-    config.cranelift_opt_level(OptLevel::None);
+    // The module runs as it is, so the compiler has the NaN rule.
+    config.cranelift_opt_level(OptLevel::None).cranelift_nan_canonicalization(true);
     Ok(config)
+}
+
+/// Machine code is made with the injected rule, which costs a fraction of the compiler's own; Pulley keeps the compiler's, so
+/// that each is checked against the other.
+fn nan_rule(kind: EngineKind) -> NanRule {
+    if kind == EngineKind::Pulley { NanRule::Engine } else { NanRule::Injected }
 }
 
 fn baseline() -> String {
@@ -105,7 +112,7 @@ fn baseline() -> String {
 
 impl Engine for Wasmtime {
     fn options(&self) -> Options {
-        Options::default()
+        Options { nan: nan_rule(self.kind), ..Options::default() }
     }
 
     fn fingerprint(&self) -> String {

@@ -245,27 +245,31 @@ impl Writer<'_> {
         self.sink().local_get(length);
     }
 
-    /// `x == x ? x : NaN`, lane by lane.
+    /// `x == x ? x : NaN`, lane by lane. For vectors behind a branch that is hardly ever taken: in a sum over vectors, each
+    /// addition would wait for the comparison otherwise. (For scalars, compilers make such a branch of `select`.)
     fn canonical(&mut self, shape: Shape) {
         let local = self.locals.float(shape);
         let mut sink = self.sink();
-        sink.local_tee(local);
         match shape {
             Shape::F32 => {
-                sink.f32_const(f32::from_bits(CANONICAL_F32).into());
+                sink.local_tee(local).f32_const(f32::from_bits(CANONICAL_F32).into());
                 sink.local_get(local).local_get(local).f32_eq().select();
             }
             Shape::F64 => {
-                sink.f64_const(f64::from_bits(CANONICAL_F64).into());
+                sink.local_tee(local).f64_const(f64::from_bits(CANONICAL_F64).into());
                 sink.local_get(local).local_get(local).f64_eq().select();
             }
             Shape::F32x4 => {
-                sink.v128_const(i128::from_ne_bytes(lanes(CANONICAL_F32.to_ne_bytes())));
-                sink.local_get(local).local_get(local).f32x4_eq().v128_bitselect();
+                sink.local_tee(local).local_get(local).f32x4_ne().v128_any_true().if_(BlockType::Empty);
+                sink.local_get(local).v128_const(i128::from_ne_bytes(lanes(CANONICAL_F32.to_ne_bytes())));
+                sink.local_get(local).local_get(local).f32x4_eq().v128_bitselect().local_set(local).end();
+                sink.local_get(local);
             }
             Shape::F64x2 => {
-                sink.v128_const(i128::from_ne_bytes(lanes(CANONICAL_F64.to_ne_bytes())));
-                sink.local_get(local).local_get(local).f64x2_eq().v128_bitselect();
+                sink.local_tee(local).local_get(local).f64x2_ne().v128_any_true().if_(BlockType::Empty);
+                sink.local_get(local).v128_const(i128::from_ne_bytes(lanes(CANONICAL_F64.to_ne_bytes())));
+                sink.local_get(local).local_get(local).f64x2_eq().v128_bitselect().local_set(local).end();
+                sink.local_get(local);
             }
         }
     }

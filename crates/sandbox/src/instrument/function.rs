@@ -117,7 +117,7 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, context: Context) ->
     plan.global_counter = flow.global_counter || context.options.fuel == Counter::Global;
     plan.actions = flow.actions;
     if let Some(nan) = nan {
-        nan.finish(&mut plan.actions);
+        nan.finish(&mut plan.actions, body.range().len());
     }
     Ok(plan)
 }

@@ -2,11 +2,14 @@
 
 #![allow(dead_code)] // each test program uses its part
 
+pub mod floats;
 pub mod naive;
 
 use std::sync::LazyLock;
 
 use noria_sandbox::{FUEL_EXPORT, Options, STACK_EXPORT, STACK_MAX, START_EXPORT, instrument_with};
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
 use wasmtime::{Caller, Config, Engine, Extern, Func, Instance, Linker, Module, Store, Trap, Val, ValType};
 
 /// What one call into a module left behind.
@@ -152,6 +155,19 @@ fn bits(value: &Val) -> u128 {
         Val::F64(bits) => u128::from(*bits),
         Val::V128(value) => value.as_u128(),
         _ => 0,
+    }
+}
+
+/// How many random examples: as many as here, times what `NORIA_CASES` says. CI sees the same ones on every run.
+pub fn cases(number: u32) -> ProptestConfig {
+    let times = std::env::var("NORIA_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    let rng_seed = if std::env::var_os("CI").is_some() { RngSeed::Fixed(1) } else { RngSeed::Random };
+    ProptestConfig {
+        cases: number.saturating_mul(times),
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        rng_seed,
+        ..ProptestConfig::default()
     }
 }
 
