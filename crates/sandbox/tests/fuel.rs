@@ -215,7 +215,14 @@ fn a_catch_at_a_loop_or_after_other_branches_counts_the_same() {
             (br_if $out (i32.eq (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 3)))
             (try_table (catch $t $out) (call $f)))
             (br_if $again (i32.lt_u (local.get $i) (i32.const 9))))))"#;
-    for text in [to_loop, mixed] {
+    // The end of an `if` is also reached by a false condition, and from before its `else`.
+    let past_an_if = r#"(module (tag $t) (func $f (param i32) (if (local.get 0) (then (throw $t))))
+        (func $g (param i32) (if $if (i32.eq (local.get 0) (i32.const 3)) (then (try_table (catch $t $if) (call $f (i32.const 1))))))
+        (func $h (param i32) (if $if (i32.eq (local.get 0) (i32.const 3)) (then (drop (i32.const 7)))
+            (else (try_table (catch $t $if) (call $f (i32.const 0))))))
+        (func (export "run") (local $i i32) (loop $again (call $g (local.get $i)) (call $h (local.get $i))
+            (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 9))))))"#;
+    for text in [to_loop, mixed, past_an_if] {
         let local = run(text, PLENTY);
         let global = run_with(text, PLENTY, Options { fuel: Counter::Global, ..Options::default() });
         assert!(!local.trapped(), "{text}");

@@ -237,10 +237,11 @@ impl Flow {
             | Catch::AllRef { label }) = clause;
             let Some(place) = self.labels.len().checked_sub(*label as usize + 1) else { continue };
             let label = &mut self.labels[place];
-            // A branch that was seen before did not publish the counter (to the function's end all do), and a loop's
-            // start lies behind us.
+            // A branch that was seen before did not publish the counter (to the function's end all do), nor did the
+            // other ways to the end of an `if`, and a loop's start lies behind us.
             let unpublished = label.targeted && !label.caught && place != 0;
-            self.global_counter |= label.kind == FrameKind::Loop || unpublished;
+            let passed = matches!(label.kind, FrameKind::Loop | FrameKind::If | FrameKind::Else);
+            self.global_counter |= passed || unpublished;
             label.targeted = true;
             label.caught = true;
             label.distance = label.distance.max(DISTANCE_AFTER_CALL);
