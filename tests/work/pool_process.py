@@ -52,8 +52,8 @@ def interrupted(pool: WorkerPool, folder: Path) -> None:
     single, spin = WorkerPool(1, cache=folder / "cache"), place(folder, SPIN)
     single.submit(spin, turns(1), 10**9).result(60)
     unit = single.submit(spin, turns(300_000_000), 2**63)
-    say(*single.process_ids())
     try:
+        say(*single.process_ids())
         sys.stdin.read()
     except KeyboardInterrupt:
         say("interrupted")

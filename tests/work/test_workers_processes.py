@@ -1,43 +1,14 @@
 """Worker processes when the process that has the pool is interrupted, killed, or ends."""
 
 import os
-import select
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-PATIENCE = 60.0
-
-
-class Program:
-    """A running `tests.work.pool_process`."""
-
-    def __init__(self, folder: Path, task: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.work.pool_process", str(folder), task],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
-
-    def line(self) -> str:
-        """Its next line."""
-        assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
-        assert ready, "nothing was said"
-        return self.process.stdout.readline().strip()
-
-    def finish(self) -> tuple[int, list[str], str]:
-        """Wait for its end: exit code, remaining lines, what it complained about."""
-        output, complaint = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, output.splitlines(), complaint
+from tests.work.programs import Program, assert_gone
 
 
 @pytest.fixture
@@ -45,25 +16,12 @@ def started(tmp_path: Path) -> Iterator[list[Program]]:
     programs: list[Program] = []
     yield programs
     for program in programs:
-        with suppress(ProcessLookupError):
-            program.process.kill()
-        program.process.communicate()
+        program.end()
 
 
 def start(programs: list[Program], folder: Path, task: str) -> Program:
-    programs.append(Program(folder, task))
+    programs.append(Program("tests.work.pool_process", str(folder), task))
     return programs[-1]
-
-
-def assert_gone(process: int) -> None:
-    """Wait for the end of a process that is no child."""
-    try:
-        watched = os.pidfd_open(process)
-    except ProcessLookupError:
-        return
-    with os.fdopen(watched):
-        ready, _, _ = select.select([watched], [], [], PATIENCE)
-    assert ready, f"process {process} is still there"
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGTERM])

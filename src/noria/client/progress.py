@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
 from noria.work.workers import Loading
@@ -20,9 +20,9 @@ TICK_SECONDS: Final = 0.1
 JOIN_SECONDS: Final = 5.0
 
 STAGES: Final = {
-    "instrumenting": "preparing the runtime (once per machine)",
-    "compiling": "compiling the runtime (once per machine)",
-    "waiting": "another process compiles the runtime",
+    "instrumenting": "preparing the runtime, once",
+    "compiling": "compiling the runtime, once",
+    "waiting": "another process compiles it",
     "loading": "loading the runtime",
 }
 
@@ -102,8 +102,7 @@ class ProgressBar:
         bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[state]}"),
             TimeElapsedColumn(),
             TimeLeftColumn(),
             console=self._console,
@@ -112,18 +111,19 @@ class ProgressBar:
             redirect_stderr=self._console.is_jupyter or sys.stderr.isatty(),
         )
         with bar:
-            calls = bar.add_task("calls", total=None, note="")
+            calls = bar.add_task("calls", total=None, state="")
             runtime: TaskID | None = None
             is_over = False
             while not is_over:
                 is_over = self._stopped.wait(TICK_SECONDS)
                 snapshot = self._look()
                 runtime = self._show_loading(bar, runtime, snapshot.loading)
+                done, total = snapshot.done - begin.done, snapshot.total - begin.done
                 bar.update(
                     calls,
-                    completed=snapshot.done - begin.done,
-                    total=snapshot.total - begin.done,
-                    note=f"{_short(snapshot.fuel - begin.fuel)} fuel",
+                    completed=done,
+                    total=total,
+                    state=f"{done}/{total}, {_short(snapshot.fuel - begin.fuel)} fuel",
                 )
                 is_over = self._is_over(snapshot) or is_over
 
@@ -133,12 +133,13 @@ class ProgressBar:
                 bar.remove_task(task)
             return None
         if task is None:
-            task = bar.add_task("", total=None, note="functions")
+            task = bar.add_task("", total=None, state="")
         bar.update(
             task,
             description=STAGES.get(loading.stage, loading.stage),
             completed=loading.functions_done,
             total=loading.functions or None,
+            state=f"{100 * loading.functions_done // loading.functions} %" if loading.functions else "",
         )
         return task
 
