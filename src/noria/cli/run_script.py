@@ -75,9 +75,12 @@ def run_script(path: Path, function: str, output: Path | None, limits: Limits, *
         show_log(record.log)
         if answer.failure is not None and answer.failure.traceback:
             show_log(answer.failure.traceback.encode(errors="backslashreplace"))
-        print(summary(record.status, record.fuel, record.seconds), file=sys.stderr)
+        ending = summary(record.status, record.fuel, record.seconds)
+        if answer.failure is not None and record.status == Status.OK:
+            ending = ending.replace(ENDINGS[Status.OK], "raised an exception", 1)
+        print(ending, file=sys.stderr)
     if answer.failure is not None:
-        message = f"{path.name}: {answer.failure.type}: {one_line(answer.failure.message)}"
+        message = ": ".join(filter(None, (path.name, answer.failure.type, one_line(answer.failure.message))))
         raise UnitFailed(record.status, message) if record.status != Status.OK else CommandError(message)
 
 
@@ -115,6 +118,8 @@ def conclude(outcome: Outcome) -> Answer:
     try:
         return Answer(json.loads(decode_result(outcome.output)), None, log)
     except RemoteError as error:
+        if error.kind == "builtins:SystemExit" and error.message in ("", "None", "0"):
+            return Answer(None, None, log)
         kind, message, cause = (
             error.kind.removeprefix("builtins:").replace(":", "."),
             error.message,
@@ -122,7 +127,7 @@ def conclude(outcome: Outcome) -> Answer:
         )
     except Exception as error:
         kind, message, cause = type(error).__qualname__, str(error), error.__cause__
-        if type(error).__module__ != "builtins":
+        if not type(error).__module__.startswith(("builtins", "noria.")):
             kind = f"{type(error).__module__}.{kind}"
     traceback = cause.text if isinstance(cause, RemoteTraceback) else None
     return Answer(None, Failure(kind, message, traceback), log)
