@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any, Final, TypeVar
 
 from noria.client.errors import failure
 from noria.work.functions import Call, CapturedFunction, capture, decode_result
+from noria.work.guest.kinds import UnencodableValue
 from noria.work.receipts import Status
 from noria.work.workers import Outcome
 
@@ -47,8 +48,39 @@ def prepare(function: Callable[..., Any], calls_per_unit: int = 1) -> tuple[str,
     CannotTravel
         If it cannot travel.
     """
-    single = capture(function)
-    return single.name, single if calls_per_unit == 1 else capture(partial(CALL_EACH, function))
+    try:
+        single = capture(function)
+        return single.name, single if calls_per_unit == 1 else capture(partial(CALL_EACH, function))
+    except UnencodableValue as error:
+        # How it was found out tells the user nothing.
+        raise error.with_traceback(None) from None
+
+
+def encode(captured: CapturedFunction, positional: Sequence[object], named: Mapping[str, object]) -> Call:
+    """Encode the arguments of a call.
+
+    Parameters
+    ----------
+    captured
+        The function.
+    positional, named
+        The arguments.
+
+    Returns
+    -------
+    Call
+
+    Raises
+    ------
+    UnencodableValue, CannotTravel
+        If an argument cannot be sent; the message says which.
+    ArchiveTooLarge
+        If all together are too long.
+    """
+    try:
+        return captured.call(positional, named)
+    except UnencodableValue as error:
+        raise error.with_traceback(None) from None
 
 
 def conclusion(name: str, call: Call) -> Callable[[Outcome], Any]:

@@ -25,7 +25,7 @@ from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 from rich.console import Console
 
-from noria.client.calls import conclusion, prepare
+from noria.client.calls import conclusion, encode, prepare
 from noria.client.estimate import Estimate, Spread
 from noria.client.futures import CallFuture
 from noria.client.mapping import MapRun
@@ -301,7 +301,7 @@ class LocalExecutor(Executor):
         if not is_expected:
             self._tally.expect(calls)
         try:
-            call = captured.call(positional, named)
+            call = encode(captured, positional, named)
             future: CallFuture[Any] = CallFuture(
                 self._program,
                 call.archive,
