@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use noria_sandbox::snapshot::{self, Recipe};
+use noria_sandbox::snapshot::{self, Recipe, Word};
 use noria_sandbox::wasi::Files;
 use noria_sandbox::{EngineKind, INSTRUMENTER_VERSION, MemoryLimits, TableLimits};
 use pyo3::exceptions::PyValueError;
@@ -140,7 +140,8 @@ fn inspect<'py>(py: Python<'py>, module: PyBackedBytes) -> PyResult<Bound<'py, P
 type Ranges = Vec<(u32, u32)>;
 
 #[pyfunction]
-#[pyo3(signature = (module, files, turns, entry, cut = Vec::new(), constructors = None))]
+#[pyo3(signature = (module, files, turns, entry, cut = Vec::new(), constructors = None, words = Vec::new()))]
+#[expect(clippy::too_many_arguments, reason = "a recipe, by keyword")]
 fn take_snapshot<'py>(
     py: Python<'py>,
     module: PyBackedBytes,
@@ -149,11 +150,13 @@ fn take_snapshot<'py>(
     entry: &str,
     cut: Ranges,
     constructors: Option<u32>,
+    words: Vec<(u32, u32, u32)>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let files = file_system(Some(files))?;
     let turns: Vec<&str> = turns.iter().map(String::as_str).collect();
     let cut: Vec<_> = cut.into_iter().map(|(first, end)| first..end).collect();
-    let recipe = Recipe { cut: &cut, constructors, files, turns: &turns, entry };
+    let words: Vec<_> = words.into_iter().map(|(address, from, to)| Word { address, from, to }).collect();
+    let recipe = Recipe { cut: &cut, constructors, words: &words, files, turns: &turns, entry };
     let taken = py.detach(|| snapshot::take(&module, &recipe)).map_err(errors::snapshot)?;
     Ok(convert::bytes(py, taken))
 }

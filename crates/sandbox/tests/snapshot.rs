@@ -67,7 +67,7 @@ fn module(text: &str) -> Vec<u8> {
 fn recipe<'a>(turns: &'a [&'a str], entry: &'a str) -> Recipe<'a> {
     let file: Arc<[u8]> = Arc::from(&b"contents"[..]);
     let files = Files::new([("file".to_owned(), file)]).expect("a valid path");
-    Recipe { cut: &[UNWANTED], constructors: Some(CONSTRUCTORS), files: Arc::new(files), turns, entry }
+    Recipe { cut: &[UNWANTED], constructors: Some(CONSTRUCTORS), words: &[], files: Arc::new(files), turns, entry }
 }
 
 #[test]

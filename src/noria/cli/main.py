@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from noria.cli import account, dev, doctor, evm, program, run, send
+from noria.cli import account, dev, doctor, evm, program, run, runtime, send
 from noria.cli.errors import EXIT_FAILURE, EXIT_INTERRUPTED, describe, report
 from noria.cli.help import examples
 
@@ -29,6 +29,7 @@ app.command("run", epilog=run.EXAMPLES)(run.run)
 app.add_typer(program.app, name="program")
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(evm.app, name="evm")
+app.add_typer(runtime.app, name="runtime")
 
 
 def _print_version(wanted: bool) -> None:

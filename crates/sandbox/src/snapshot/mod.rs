@@ -35,12 +35,25 @@ pub struct Recipe<'a> {
     pub cut: &'a [Range<u32>],
     /// A function whose calls to functions left out are left out too: the one that calls all constructors.
     pub constructors: Option<u32>,
+    /// Words of its memory that are changed after the last turn: settings that it offers no other way to.
+    pub words: &'a [Word],
     /// What the reactor can read until the snapshot is taken. None of it may be open then.
     pub files: Arc<Files>,
     /// The texts that are run, in order.
     pub turns: &'a [&'a str],
     /// The text that `_start` runs.
     pub entry: &'a str,
+}
+
+/// A word of 32 bits in a reactor's memory that is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// Where.
+    pub address: u32,
+    /// What it holds then; anything else means that the recipe is for another module.
+    pub from: u32,
+    /// What it shall hold.
+    pub to: u32,
 }
 
 /// Why there is no snapshot.

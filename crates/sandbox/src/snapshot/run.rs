@@ -6,7 +6,7 @@ use std::thread;
 use noria_crypto::B256;
 use wasmtime::{Caller, Engine, Error, Linker, Memory, Module, Store, TypedFunc, Val};
 
-use super::{Recipe, SnapshotError, global_export};
+use super::{Recipe, SnapshotError, Word, global_export};
 use crate::engine::{MachineError, THREAD_STACK, offer, snapshot_settings};
 use crate::wasi::functions::host_functions;
 use crate::wasi::{Function, GuestMemory, Host, MOST_PARAMETERS, Meter, Stop};
@@ -75,6 +75,9 @@ fn run_here(engine: &Engine, module: &Module, recipe: &Recipe<'_>) -> Result<Ima
         }
     }
     let after = recipe.turns.len();
+    for word in recipe.words {
+        change(*word, memory, &mut store)?;
+    }
     let entry = place(recipe.entry, after, &alloc, memory, &mut store)?;
     if store.data().host.has_open_files() {
         return Err(failed(after, "a file is still open", &mut store));
@@ -94,6 +97,18 @@ fn run_here(engine: &Engine, module: &Module, recipe: &Recipe<'_>) -> Result<Ima
 
 fn global_export_prefix() -> String {
     global_export(0).trim_end_matches('0').to_owned()
+}
+
+fn change(word: Word, memory: Memory, store: &mut Store<State>) -> Result<(), SnapshotError> {
+    let at = word.address as usize;
+    let place = memory.data_mut(store).get_mut(at..at + 4);
+    let place = place.ok_or_else(|| SnapshotError::Unfit(format!("it has no memory at {at}")))?;
+    if place != word.from.to_le_bytes() {
+        let found = u32::from_le_bytes([place[0], place[1], place[2], place[3]]);
+        return Err(SnapshotError::Unfit(format!("its word at {at} is {found}, the recipe says {}", word.from)));
+    }
+    place.copy_from_slice(&word.to.to_le_bytes());
+    Ok(())
 }
 
 /// Copies a text into the reactor's memory.

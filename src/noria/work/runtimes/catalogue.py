@@ -45,6 +45,8 @@ class Pinned:
         Functions of the module that are left out, as pairs (first, end).
     constructors
         The function that calls the constructors of what is left out, too.
+    words
+        Words of its memory that are changed at the end, as (address, old, new).
     """
 
     name: str
@@ -63,6 +65,7 @@ class Pinned:
     library_path: str
     cut: tuple[tuple[int, int], ...]
     constructors: int
+    words: tuple[tuple[int, int, int], ...]
 
 
 @cache
@@ -86,6 +89,7 @@ def pinned(name: str) -> Pinned:
         **entry["source"],
         cut=tuple((first, end) for first, end in entry["snapshot"]["cut"]),
         constructors=entry["snapshot"]["constructors"],
+        words=tuple((address, old, new) for address, old, new in entry["snapshot"]["words"]),
     )
 
 
