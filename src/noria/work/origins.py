@@ -23,14 +23,24 @@ from noria.work.guest.kinds import UnencodableValue
 
 MISSING: Final = frozenset(
     {
-        "_ctypes", "_multiprocessing", "_posixsubprocess", "_socket", "_ssl", "_tkinter", "asyncio", "ctypes",
-        "curses", "ensurepip", "fcntl", "ftplib", "grp", "http.client", "http.server", "idlelib", "imaplib",
-        "mmap", "multiprocessing", "poplib", "pty", "pwd", "readline", "resource", "select", "selectors",
-        "smtplib", "socket", "socketserver", "sqlite3", "ssl", "subprocess", "syslog", "termios", "tkinter",
-        "tty", "turtle", "urllib.request", "venv", "webbrowser", "xmlrpc",
+        # Processes, threads, network, foreign code, terminals.
+        "_ctypes", "_multiprocessing", "_posixsubprocess", "_socket", "_ssl", "_tkinter", "asyncio",
+        "ctypes", "curses", "ensurepip", "fcntl", "ftplib", "grp", "http.client", "http.server", "imaplib",
+        "mailbox", "mmap", "msvcrt", "multiprocessing", "nt", "poplib", "pty", "pwd", "readline",
+        "resource", "rlcompleter", "select", "selectors", "smtplib", "socket", "socketserver", "ssl",
+        "subprocess", "syslog", "termios", "tkinter", "tty", "turtle", "turtledemo", "urllib.request",
+        "venv", "webbrowser", "winreg", "winsound", "wsgiref", "xmlrpc",
+        # Sources and tools to look at them.
+        "antigravity", "bdb", "cProfile", "code", "compileall", "dbm", "doctest", "idlelib", "modulefinder",
+        "pdb", "profile", "pstats", "py_compile", "pyclbr", "pydoc", "pydoc_data", "runpy", "site",
+        "tabnanny", "this", "trace", "zipapp",
+        # Gone from newer versions of the language.
+        "aifc", "asynchat", "asyncore", "audioop", "cgi", "cgitb", "chunk", "crypt", "distutils", "imghdr",
+        "imp", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev", "pipes", "smtpd", "sndhdr",
+        "spwd", "sre_compile", "sre_constants", "sre_parse", "sunau", "telnetlib", "uu", "xdrlib",
     }
 )  # fmt: skip
-"""Modules of the standard library that a sandbox without processes, network and foreign code cannot offer."""
+"""Modules of the standard library that do not work in the sandbox or that the runtime does not have."""
 
 
 class CannotTravel(UnencodableValue):
@@ -68,7 +78,7 @@ class Origin(Enum):
     PROJECT = "the user's own plain Python"
     INSTALLED = "an installed package that the runtime does not have"
     EXTENSION = "a compiled extension module"
-    MISSING = "a module of the standard library that needs what the sandbox does not offer"
+    MISSING = "a module of the standard library that does not work in the sandbox"
 
 
 @dataclass(frozen=True, slots=True)

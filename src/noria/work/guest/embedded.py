@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import marshal
 import sys
 import zlib
@@ -10,15 +11,51 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 
 
+class Resources:
+    """The files of one package, as `importlib.resources` asks for them."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    def open_resource(self, name: str) -> io.BytesIO:
+        """Open a file."""
+        return io.BytesIO(zlib.decompress(self._file(name)))
+
+    def resource_path(self, name: str) -> str:
+        """Refuse: nothing here has a path."""
+        raise FileNotFoundError(name)
+
+    def is_resource(self, name: str) -> bool:
+        """Say whether there is such a file."""
+        return name in self._files
+
+    def contents(self) -> list[str]:
+        """Return the names."""
+        return list(self._files)
+
+    def _file(self, name: str) -> bytes:
+        found = self._files.get(name)
+        if found is None:
+            raise FileNotFoundError(name)
+        return found
+
+
 class EmbeddedModules:
     """Import hook over compressed, marshalled code.
 
-    `modules` gives for each name whether it is a package, and its code. `absent` names built-in modules whose
-    functions are not part of this runtime: importing one is a plain `ModuleNotFoundError`.
+    `modules` gives for each name whether it is a package, and its code; `resources` the other files of each
+    package, compressed. `absent` names built-in modules whose functions are not part of this runtime:
+    importing one is a plain `ModuleNotFoundError`.
     """
 
-    def __init__(self, modules: Mapping[str, tuple[bool, bytes]], absent: frozenset[str]) -> None:
+    def __init__(
+        self,
+        modules: Mapping[str, tuple[bool, bytes]],
+        resources: Mapping[str, Mapping[str, bytes]],
+        absent: frozenset[str],
+    ) -> None:
         self._modules = modules
+        self._resources = resources
         self._absent = absent
 
     def find_spec(
@@ -50,6 +87,10 @@ class EmbeddedModules:
 
     def get_source(self, name: str) -> None:
         """Return nothing: sources are not carried."""
+
+    def get_resource_reader(self, name: str) -> Resources:
+        """Return the reader of a package's other files."""
+        return Resources(self._resources.get(name, {}))
 
     def install(self) -> None:
         """Stand before all other import hooks, and instead of those that look for files."""

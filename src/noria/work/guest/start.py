@@ -21,7 +21,7 @@ LEFT_OUT: Final = frozenset(
         *("bdb", "cProfile", "code", "compileall", "doctest", "modulefinder", "pdb", "profile", "profiling"),
         *("pstats", "py_compile", "pyclbr", "pydoc", "pydoc_data", "runpy", "site", "tabnanny", "trace"),
         *("_pyrepl", "curses", "pty", "rlcompleter", "tkinter", "tty", "turtle", "turtledemo", "idlelib"),
-        *("ftplib", "http", "imaplib", "mailbox", "poplib", "smtplib", "socketserver", "ssl", "webbrowser"),
+        *("ftplib", "imaplib", "mailbox", "poplib", "smtplib", "socketserver", "ssl", "webbrowser"),
         *("wsgiref", "xmlrpc", "ctypes", "dbm", "ensurepip", "venv", "zipapp"),
     )
 )
@@ -39,7 +39,8 @@ def start() -> None:
     archive = next(entry for entry in sys.path if entry.endswith(".zip"))
     known = sys.stdlib_module_names
     absent = {name for name in sys.builtin_module_names if name.partition(".")[0] not in known}
-    importer = EmbeddedModules(embedded_modules(archive), frozenset(absent))
+    modules, resources = embedded(archive)
+    importer = EmbeddedModules(modules, resources, frozenset(absent))
     missing = preload.preload()
     if missing:
         raise RuntimeError(f"the runtime lacks {', '.join(missing)}")
@@ -49,19 +50,30 @@ def start() -> None:
     gc.freeze()
 
 
-def embedded_modules(archive: str) -> dict[str, tuple[bool, bytes]]:
-    """Return the standard library's modules: for each name whether it is a package, and its code."""
+def embedded(archive: str) -> tuple[dict[str, tuple[bool, bytes]], dict[str, dict[str, bytes]]]:
+    """Return what an archive holds of the standard library and the time zones, compressed.
+
+    First the modules: for each name whether it is a package, and its code. Then each package's other files.
+    """
     from zipfile import ZipFile
 
-    wanted = sys.stdlib_module_names - LEFT_OUT
-    found = {}
+    wanted = (sys.stdlib_module_names - LEFT_OUT) | {"tzdata"}
+    modules: dict[str, tuple[bool, bytes]] = {}
+    resources: dict[str, dict[str, bytes]] = {}
     with ZipFile(archive) as opened:
         for path in sorted(opened.namelist()):
-            parts = path.removesuffix(".pyc").split("/")
-            if parts[0] not in wanted or not path.endswith(".pyc"):
+            folder, _, file = path.rpartition("/")
+            if (folder or file).partition("/")[0].removesuffix(".pyc") not in wanted:
                 continue
-            package = parts[-1] == "__init__"
-            name = ".".join(parts[:-1] if package else parts)
+            data = opened.read(path)
+            package = folder.replace("/", ".")
+            if not file.endswith(".pyc"):
+                resources.setdefault(package, {})[file] = zlib.compress(data, 9)
+                continue
             # The first 16 bytes are about the file that the code was compiled from.
-            found[name] = (package, zlib.compress(opened.read(path)[16:], 9))
-    return found
+            code = zlib.compress(data[16:], 9)
+            if file == "__init__.pyc":
+                modules[package] = (True, code)
+            else:
+                modules[f"{package}.{file}".lstrip(".").removesuffix(".pyc")] = (False, code)
+    return modules, resources
