@@ -187,7 +187,8 @@ class FileResults:
                     )
                 self._note(record, self._end, len(data))
                 self._end += len(data)
-        os.ftruncate(self._descriptor, self._end)
+        if os.fstat(self._descriptor).st_size > self._end:
+            os.ftruncate(self._descriptor, self._end)
 
     def _note(self, record: dict[str, Any], start: int, size: int) -> None:
         self._entries[record["line"]] = _Entry(record.get("unit", ""), "error" in record, start, size)

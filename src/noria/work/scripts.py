@@ -169,14 +169,15 @@ def _parse(file: Path, shown: str, limit: int) -> tuple[str, ast.Module]:
         )
     try:
         text = importlib.util.decode_source(data)
+    except (SyntaxError, UnicodeDecodeError):
+        raise ScriptError(
+            f"{shown} is in an unknown encoding: save it as UTF-8, or name its encoding"
+        ) from None
+    try:
         return text, ast.parse(text, shown)
     except SyntaxError as error:
         place = f", line {error.lineno}" if error.lineno else ""
         raise ScriptError(f"{shown}{place}: {error.msg}: correct the script") from None
-    except UnicodeDecodeError as error:
-        raise ScriptError(
-            f"{shown} is not {error.encoding} text: name its encoding, or save it as UTF-8"
-        ) from None
     except (ValueError, RecursionError, MemoryError) as error:
         reason = "nested too deeply" if not isinstance(error, ValueError) else str(error)
         raise ScriptError(f"{shown} is not Python source: {reason}") from None
