@@ -2,7 +2,7 @@
 
     python -m benchmarks.executor [--quick] [--record]
 
-A task is a loop that takes 1, 10 or 100 ms of native CPU time. The standard library forks processes that see all
+A task is a loop of 1, 10 or 100 ms of native CPU time. The standard library forks processes that see all
 of the program and may do anything; here each call is a unit in a fresh, metered, deterministic instance.
 """
 

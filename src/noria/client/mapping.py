@@ -106,10 +106,10 @@ class MapRun(Generic[A, T]):
                 taken = self._take(end)
                 if not taken:
                     return
-                # Neither the future nor its result may be held here while somebody works on it.
-                yield _outcome(taken, end)
                 if self._is_lazy:
                     self.feed()
+                # Neither the future nor its result may be held here while somebody works on it.
+                yield _outcome(taken, end)
         finally:
             self.cancel(stop_running=True)
 

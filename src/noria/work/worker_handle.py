@@ -277,7 +277,9 @@ class WorkerProcess:
             return "a worker closed its connection"
         if code < 0:
             with suppress(ValueError):
-                return f"a worker was killed by {signal.Signals(-code).name}"
+                name = signal.Signals(-code).name
+                hint = " (perhaps memory ran out)" if name == "SIGKILL" else ""
+                return f"a worker was killed by {name}{hint}"
         size = self._words.seek(0, os.SEEK_END)
         self._words.seek(max(0, size - COMPLAINT_BYTES))
         lines = self._words.read().decode(errors="replace").strip().splitlines()
