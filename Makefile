@@ -31,12 +31,12 @@ PYO3_ENV = PYO3_PYTHON=$(abspath $(BIN)/python) PYO3_BUILD_EXTENSION_MODULE=1 \
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 need = command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: help build demo test lint format bench conformance contracts lock clean peers
+.PHONY: help build demo test lint format bench conformance contracts lock clean peers runtime
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
-build: $(STAMPS)/extension ## Build everything; leaves .venv/bin/noria
+build: $(STAMPS)/extension runtime ## Build everything; leaves .venv/bin/noria
 
 demo: build ## Start a development chain, use a real ERC-20 on it, say what happened
 	@$(BIN)/python examples/erc20_demo.py
@@ -49,7 +49,7 @@ test: build peers ## All Rust and Python tests
 	$(call say,Python tests)
 	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS)
 
-lint: build ## Formatting, types, layers, clippy
+lint: $(STAMPS)/extension ## Formatting, types, layers, clippy
 	@$(CARGO) clippy --version >/dev/null 2>&1 && $(CARGO) fmt --version >/dev/null 2>&1 \
 		|| { echo "clippy or rustfmt is missing: rustup component add clippy rustfmt" >&2; exit 1; }
 	$(call say,ruff)
@@ -133,6 +133,10 @@ $(STAMPS)/extension: $(RUST_SOURCES) pyproject.toml $(STAMPS)/python $(STAMPS)/c
 	@PATH=$(abspath $(BIN)):$$PATH VIRTUAL_ENV=$(abspath $(VENV)) CARGO=$(CARGO) PIP_NO_INDEX=1 PIP_QUIET=1 \
 		$(BIN)/maturin develop --release --locked
 	@touch $@
+
+# The Python runtime, in the user's cache. What is there already is only checked.
+runtime: $(STAMPS)/extension
+	@$(BIN)/noria runtime install python
 
 # Other people's programs, for tests and benchmarks that compare with them. Without npm those tests are skipped.
 peers:

@@ -170,7 +170,7 @@ CASES: list[tuple[Any, str]] = [
     (uses_class_of_package, "module msgspec cannot travel: msgspec is an installed package"),
     (uses_extension, "module noria._core cannot travel: noria is a compiled extension"),
     (uses_noria, "module noria.primitives.hashes cannot travel: noria is an installed package"),
-    (uses_socket, "module socket cannot travel: socket is a module of the standard library that does not work"),
+    (uses_socket, "module socket cannot travel: socket is a module of the standard library that does not"),
     (uses_process, "module subprocess cannot travel"),
     (imports_package, "import of starlette.requests cannot travel: starlette is an installed package"),
     (imports_missing, "import of no_such_package cannot travel: No module named 'no_such_package'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import linecache
 import sys
@@ -66,6 +67,8 @@ class Program:
         """Make an empty module of the user's."""
         module = self.modules.get(name) or types.ModuleType(name)
         module.__file__ = file
+        # Python code finds them anyway; C code that imports on behalf of the module does not.
+        module.__dict__["__builtins__"] = builtins
         parent, _, last = name.rpartition(".")
         is_package = file.endswith("__init__.py")
         module.__package__ = name if is_package else parent

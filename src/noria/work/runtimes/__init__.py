@@ -17,7 +17,7 @@ from noria.work.runtimes.errors import (
     UnknownRuntime,
     WrongPackage,
 )
-from noria.work.runtimes.install import Progress, Runtime, install, installed, rebuild
+from noria.work.runtimes.local import Progress, Runtime, install, installed, rebuild
 
 __all__ = [
     "NAMES",

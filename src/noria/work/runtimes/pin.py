@@ -15,7 +15,7 @@ from pathlib import Path
 
 from noria.work.ids import program_id
 from noria.work.runtimes.catalogue import guest_hash, pinned
-from noria.work.runtimes.install import fetched
+from noria.work.runtimes.local import fetched
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from typing import Final
 from noria._core import Sandbox
 from noria.work.folders import compiled_folder, runtimes_folder
 from noria.work.ids import ProgramId, program_id
-from noria.work.runtimes.build import build
 from noria.work.runtimes.catalogue import Pinned, guest_hash, pinned
 from noria.work.runtimes.download import download
 from noria.work.runtimes.errors import (
@@ -27,6 +26,7 @@ from noria.work.runtimes.errors import (
     SnapshotDiffers,
     os_failure,
 )
+from noria.work.runtimes.making import build
 
 Progress = Callable[[str, float], None]
 """Told what is being done, and how much of that: 0 to 1, or below 0 where nobody knows."""
