@@ -8,7 +8,9 @@ from noria import LocalExecutor
 
 
 def say(*words: object) -> None:
-    print(*words, flush=True)
+    # In one piece: threads of the pool say something, too.
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
 
 
 def forever() -> None:

@@ -14,7 +14,9 @@ from tests.work.modules import ECHO, NOTHING, SPIN, place, turns
 
 
 def say(*words: object) -> None:
-    print(*words, flush=True)
+    # In one piece: threads of the pool say something, too.
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
 
 
 def busy(pool: WorkerPool, folder: Path) -> list[int]:
