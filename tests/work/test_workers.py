@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from noria.work import worker_process
 from noria.work.ids import InvalidFuelLimit, ProgramId, program_id
 from noria.work.receipts import Status
-from noria.work.worker_channel import PART_BYTES_MAX
+from noria.work.worker_channel import PART_BYTES_MAX, RUN, Channel, Frame
 from noria.work.workers import (
     CacheFailure,
     InputTooLarge,
@@ -344,6 +346,41 @@ def test_an_unusable_cache_is_named(tmp_path: Path) -> None:
                 pool.submit(place(tmp_path, ECHO), b"", 10**6).result(PATIENCE)
         cache.chmod(0o700)
         assert pool.submit(place(tmp_path, ECHO), b"x", 10**6).result(PATIENCE).output == b"x"
+
+
+def test_what_could_not_be_compiled_is_not_tried_again_for_every_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk:
+        attempts = 0
+
+        def load_cached(self, program: bytes) -> None:
+            return None
+
+        def load(self, module: bytes) -> None:
+            self.attempts += 1
+            raise CacheFailure("no space left")
+
+        def progress(self) -> tuple[str, int, int]:
+            return "compiling", 0, 0
+
+    left, right = socket.socketpair()
+    channel = Channel(left.detach())
+    worker = worker_process._Worker(channel, str(tmp_path), "wasmtime", 1 << 50, 1 << 50)
+    disk = FullDisk()
+    worker.sandbox = disk  # type: ignore[assignment]
+    echo = place(tmp_path, ECHO)
+    request = Frame(RUN, 0, 10, 1, first=echo.id, second=bytes(echo.path))
+    for _ in range(5):
+        with pytest.raises(CacheFailure, match="no space left"):
+            worker.run(request)
+    assert disk.attempts == 1
+    monkeypatch.setattr(worker_process, "REFUSAL_SECONDS", 0.0)
+    with pytest.raises(CacheFailure):
+        worker.run(request)
+    assert disk.attempts == 2
+    channel.close()
+    right.close()
 
 
 @pytest.mark.slow

@@ -24,6 +24,9 @@ from noria.work.worker_channel import Channel, ChannelClosed, Frame
 
 PROGRAMS_KEPT: Final = 16
 """Programs that stay loaded; the least recently used goes first."""
+REFUSAL_SECONDS: Final = 30.0
+"""How long a program that could not be compiled is not tried again: the disk may have room by then."""
+REFUSALS_KEPT: Final = 1000
 PROGRESS_SECONDS: Final = 0.1
 PARENT_CHECK_SECONDS: Final = 1.0
 OUT_OF_MEMORY_SCORE: Final = b"500"
@@ -73,6 +76,7 @@ class _Worker:
         self.compiler_bytes = compiler_bytes
         self.sandbox: _core.Sandbox | None = None
         self.programs: OrderedDict[bytes, _core.Program] = OrderedDict()
+        self.refusals: dict[bytes, tuple[float, _core.NoriaError]] = {}
         _limit_memory(memory_bytes)
 
     def serve(self) -> None:
@@ -109,11 +113,14 @@ class _Worker:
         return Frame(messages.DONE, outcome.status, outcome.fuel, 0, seconds, outcome.output, outcome.log)
 
     def load(self, program_id: bytes, path: str) -> tuple[_core.Program, bool]:
-        """Return a program, and whether it was compiled or read for that."""
+        """Return a program, and whether it was compiled for that."""
         assert self.sandbox is not None
         program = self.sandbox.load_cached(program_id)
         if program is not None:
             return program, False
+        tried_at, refusal = self.refusals.get(program_id, (0.0, None))
+        if refusal is not None and time.monotonic() - tried_at < REFUSAL_SECONDS:
+            raise refusal
         try:
             with open(path, "rb") as file:  # noqa: PTH123
                 module = file.read()
@@ -123,13 +130,25 @@ class _Worker:
             ) from None
         if _core.blake3(b"noria/program/1" + module) != program_id:
             raise _Missing(f"{path} is not program {program_id.hex()}; install it again")
+        try:
+            return self.compile(module), True
+        except (_core.InvalidProgram, _core.CacheFailure) as error:
+            # A thousand units that wait for the same program must not all find out for themselves.
+            if len(self.refusals) >= REFUSALS_KEPT:
+                self.refusals.clear()
+            self.refusals[program_id] = (time.monotonic(), error.with_traceback(None))
+            raise
+
+    def compile(self, module: bytes) -> _core.Program:
+        """Compile a program, or wait while another process does, and tell how far it is."""
+        assert self.sandbox is not None
         stop = threading.Event()
         reporter = threading.Thread(target=self.report, args=(stop,))
         reporter.start()
         # A compiler needs more than a unit.
         _limit_memory(None)
         try:
-            return self.sandbox.load(module), True
+            return self.sandbox.load(module)
         finally:
             _limit_memory(self.memory_bytes)
             stop.set()
