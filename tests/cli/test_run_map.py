@@ -11,6 +11,7 @@ import pytest
 
 from noria.cli.run_map import MalformedLine, parse_arguments
 from tests.cli.command import LIMIT_SECONDS, NORIA, assert_one_line_error, file_with, noria
+from tests.cli.terminal import on_a_terminal
 from tests.client.runtime import python_runtime
 
 SCRIPT = """
@@ -113,6 +114,20 @@ def test_lines_may_come_through_standard_input(script: Path) -> None:
     done = noria("run", script, "--map", "-", "-j", "1", stdin="2\n3")
     assert done.returncode == 0
     assert [row["result"] for row in rows(done.stdout)] == [4, 9]
+
+
+def test_progress_on_a_terminal_does_not_take_the_results(script: Path, tmp_path: Path) -> None:
+    lines = file_with(tmp_path / "in", "".join(f"{n}\n" for n in range(20)))
+    command = [str(script), "-f", "busy", "--map", str(lines)]
+    code, shown = on_a_terminal(*command, environment={}, stdout=tmp_path / "out")
+    assert code == 0
+    assert "script.py" in shown
+    assert sorted(by_line((tmp_path / "out").read_text())) == list(range(1, 21))
+    assert "result" not in shown
+    code, shown = on_a_terminal(*command, environment={})
+    assert code == 0
+    assert shown.count('"result": ') == 20
+    assert "\x1b" not in shown
 
 
 def test_nothing_to_do_is_done(script: Path, tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 
 import json
 import os
-import pty
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 
 from noria.work.ids import blob_id, program_id, unit_id
 from tests.cli.command import LIMIT_SECONDS, NORIA, assert_one_line_error, noria
+from tests.cli.terminal import on_a_terminal
 from tests.work.modules import BOMB, ECHO, ENDLESS, FLOOD, NOTHING, SPIN, TRAP, command, large, turns
 
 FUEL = 50_000_000
@@ -184,6 +183,7 @@ def test_a_huge_file_is_refused_without_being_read(tmp_path: Path, environment: 
     [
         (["missing.wasm"], 1, ["missing.wasm", "No such file"]),
         (["."], 2, ["folder"]),
+        (["/dev/null"], 2, ["no regular file"]),
         (["data.bin"], 2, ["data.bin", "neither"]),
         (["module.wat"], 2, ["wat2wasm"]),
         (["nothing.wasm", "--input", "missing"], 1, ["missing", "No such file"]),
@@ -273,34 +273,6 @@ def test_an_interruption_ends_the_program_and_its_worker(
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-
-
-def on_a_terminal(*arguments: str, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Run with a terminal as standard output and error; return the exit code and what the terminal got."""
-    master, slave = pty.openpty()
-    pieces: list[bytes] = []
-
-    def read() -> None:
-        try:
-            while piece := os.read(master, 4096):
-                pieces.append(piece)
-        except OSError:
-            return
-
-    with subprocess.Popen(
-        [*NORIA, "run", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=slave,
-        stderr=slave,
-        env={**os.environ, **environment, "TERM": "xterm", "COLUMNS": "120"},
-    ) as process:
-        os.close(slave)
-        reader = threading.Thread(target=read)
-        reader.start()
-        code = process.wait(timeout=LIMIT_SECONDS)
-        reader.join(timeout=LIMIT_SECONDS)
-    os.close(master)
-    return code, b"".join(pieces).decode(errors="replace")
 
 
 def test_a_terminal_shows_progress_and_is_not_steered(

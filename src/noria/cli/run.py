@@ -133,6 +133,8 @@ def _is_program(target: Path) -> bool:
     """Tell a program from a script by what is in it, not by what it is called."""
     if target.is_dir():
         raise BadArgument(f"{target} is a folder: name a WebAssembly program or a Python script")
+    if target.exists() and not target.is_file():
+        raise BadArgument(f"{target} is no regular file: it is read more than once")
     with target.open("rb") as stream:
         start = stream.read(4)
     if start == MAGIC or target.suffix == ".wasm":

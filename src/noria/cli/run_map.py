@@ -73,7 +73,12 @@ def run_map(path: Path, function: str, lines: str, output: Path | None, limits: 
         try:
             with (
                 WorkerPool(count, cache=compiled_folder(), wall_seconds=limits.seconds) as pool,
-                Display(path.name, _count_lines(stream)) as display,
+                # Results that go to the terminal show by themselves how far things are.
+                Display(
+                    path.name,
+                    _count_lines(stream),
+                    is_wanted=output is not None or not sys.stdout.isatty(),
+                ) as display,
             ):
                 _Map(called, runtime, limits, results, counts, pool, display).run(stream, count)
         except KeyboardInterrupt:

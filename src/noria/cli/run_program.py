@@ -49,13 +49,13 @@ def run_program(
     module = read_module(path)
     given = read_input(input_file, INPUT_BYTES_MAX)
     source = ProgramSource(program_id(module), path.resolve())
-    with (
-        writer(output) as write,
-        WorkerPool(1, cache=compiled_folder(), wall_seconds=limits.seconds) as pool,
-        Display(path.name) as display,
-    ):
-        future = pool.submit(source, given, limits.fuel)
-        outcome = await_unit(future, pool, display)
+    with writer(output) as write:
+        with (
+            WorkerPool(1, cache=compiled_folder(), wall_seconds=limits.seconds) as pool,
+            Display(path.name) as display,
+        ):
+            future = pool.submit(source, given, limits.fuel)
+            outcome = await_unit(future, pool, display)
         if outcome.status == Status.OK and (output is not None or not as_json):
             write(outcome.output)
     if as_json:

@@ -58,13 +58,13 @@ def run_script(path: Path, function: str, output: Path | None, limits: Limits, *
 
     called = read_function(path, function)
     runtime = python_runtime()
-    with (
-        writer(output) as write,
-        WorkerPool(1, cache=compiled_folder(), wall_seconds=limits.seconds) as pool,
-        Display(path.name) as display,
-    ):
-        future = pool.put(unit_of(runtime, called.call((), {}), limits.fuel))
-        answer = await_unit(future, pool, display)
+    with writer(output) as write:
+        with (
+            WorkerPool(1, cache=compiled_folder(), wall_seconds=limits.seconds) as pool,
+            Display(path.name) as display,
+        ):
+            future = pool.put(unit_of(runtime, called.call((), {}), limits.fuel))
+            answer = await_unit(future, pool, display)
         if answer.failure is None and not as_json and answer.result is not None:
             write(json.dumps(answer.result, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
     record = future.record

@@ -70,16 +70,19 @@ class Display:
         What runs.
     total
         Of how many units; None for one, or if it is not known.
+    is_wanted
+        Whether to show anything at all.
     """
 
-    def __init__(self, title: str, total: int | None = None) -> None:
+    def __init__(self, title: str, total: int | None = None, *, is_wanted: bool = True) -> None:
         self._title = title
         self._total = total
+        self._is_wanted = is_wanted and sys.stderr.isatty()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if self._is_wanted:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -91,6 +94,8 @@ class Display:
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
                 transient=True,
+                # What is printed to standard output must get there, wherever it leads.
+                redirect_stdout=False,
             )
             self._progress.start()
             self._task = self._progress.add_task(self._title, total=self._total, count="")
