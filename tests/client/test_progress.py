@@ -114,7 +114,11 @@ def test_nothing_is_shown_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) ->
     assert not is_wanted(Console(file=io.StringIO()))
     monkeypatch.setenv("TERM", "dumb")
     assert not is_wanted(Console(file=io.StringIO(), force_terminal=True))
-    assert is_wanted(Console(file=io.StringIO(), force_jupyter=True))
+    notebook = Console(file=io.StringIO(), force_jupyter=True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "ipywidgets" else None)
+    assert is_wanted(notebook)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert not is_wanted(notebook), "without widgets a notebook would show a warning instead"
 
 
 def test_large_numbers_are_short() -> None:

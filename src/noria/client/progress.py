@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import threading
 from collections.abc import Callable
@@ -48,8 +49,10 @@ class Snapshot:
 
 
 def is_wanted(console: Console) -> bool:
-    """Whether somebody looks: a terminal that can move its cursor, or a notebook."""
-    return console.is_jupyter or (console.is_terminal and not console.is_dumb_terminal)
+    """Whether somebody looks: a terminal that can move its cursor, or a notebook that has widgets."""
+    if console.is_jupyter:
+        return importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 class ProgressBar:
@@ -107,8 +110,8 @@ class ProgressBar:
             TimeLeftColumn(),
             console=self._console,
             # What the user prints to a file must go there.
-            redirect_stdout=self._console.is_jupyter or sys.stdout.isatty(),
-            redirect_stderr=self._console.is_jupyter or sys.stderr.isatty(),
+            redirect_stdout=sys.stdout.isatty(),
+            redirect_stderr=sys.stderr.isatty(),
         )
         with bar:
             calls = bar.add_task("calls", total=None, state="")
