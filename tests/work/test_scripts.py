@@ -1,10 +1,14 @@
 """Scripts as units: read and never executed here, run whole there, results as JSON."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noria.work.functions import RemoteError, RemoteTraceback, decode_result
 from noria.work.scripts import MODULES_MAX, SOURCE_BYTES_MAX, ScriptError, read_script
@@ -208,6 +212,11 @@ def test_what_is_no_script_is_refused_by_name(tmp_path: Path, text: bytes, words
         read_script(tmp_path / "script.py").function("main")
 
 
+def test_doubtful_source_is_read_without_a_word_here(tmp_path: Path) -> None:
+    script = write(tmp_path, script="def main(): return '\\d' is 1\n")
+    assert "main" in read_script(script).names
+
+
 def test_other_encodings_are_read_as_they_say(guest: Guest, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_bytes("# coding: latin-1\ndef main(): return 'é'\n".encode("latin-1"))
     assert call(guest, tmp_path / "script.py") == "é"
@@ -236,3 +245,14 @@ def test_a_folder_that_is_no_package_hides_nothing(guest: Guest, tmp_path: Path)
     (tmp_path / "json").mkdir()
     script = write(tmp_path, script="import json\ndef main(): return json.loads('1')\n")
     assert call(guest, script) == 1
+
+
+@given(
+    st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))
+)
+def test_whatever_is_in_a_file_it_is_read_or_refused(data: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "script.py"
+        path.write_bytes(data)
+        with suppress(ScriptError):
+            assert read_script(path).sources["script"][0] == "script.py"

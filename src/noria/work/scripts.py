@@ -11,6 +11,7 @@ import ast
 import importlib.util
 import inspect
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,9 @@ def _parse(file: Path, shown: str, limit: int) -> tuple[str, ast.Module]:
             f"{shown} is in an unknown encoding: save it as UTF-8, or name its encoding"
         ) from None
     try:
-        return text, ast.parse(text, shown)
+        # Doubtful escapes and the like are told where the script runs.
+        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
+            return text, ast.parse(text, shown)
     except SyntaxError as error:
         place = f", line {error.lineno}" if error.lineno else ""
         raise ScriptError(f"{shown}{place}: {error.msg}: correct the script") from None
