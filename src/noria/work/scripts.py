@@ -176,7 +176,7 @@ def _parse(file: Path, shown: str, limit: int) -> tuple[str, ast.Module]:
         ) from None
     try:
         # Doubtful escapes and the like are told where the script runs.
-        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
+        with warnings.catch_warnings(action="ignore"):
             return text, ast.parse(text, shown)
     except SyntaxError as error:
         place = f", line {error.lineno}" if error.lineno else ""
