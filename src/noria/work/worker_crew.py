@@ -69,7 +69,8 @@ class PoolStats:
     fuel
         Fuel of all units that ran to an end.
     busy_seconds
-        Time that workers spent on units, of all workers together, attempts that came to nothing included.
+        Time that workers spent on units, all of them together, with starting and loading and with attempts
+        that came to nothing.
     """
 
     workers: int

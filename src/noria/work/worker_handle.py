@@ -10,10 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import noria
 from noria._core import CacheFailure, InvalidProgram
@@ -143,30 +143,16 @@ class WorkerProcess:
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self._loaded: set[ProgramId] = set()
-        root = Path(noria.__file__).resolve().parent.parent
-        ours, theirs = socket.socketpair()
-        arguments = (
-            *(root, theirs.fileno(), os.getpid(), settings.cache, settings.engine),
-            *(settings.memory_bytes, COMPILER_BYTES),
-        )
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115
-        try:
-            self._process = subprocess.Popen(
-                # Isolated, without site packages: what hangs there must not run here, and it starts faster.
-                [sys.executable, "-I", "-S", "-c", START, *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._words,
-                pass_fds=(theirs.fileno(),),
-                cwd="/",
-                # A session of its own: Ctrl-C and hanging up in the terminal are the pool's to handle.
-                start_new_session=True,
-            )
-        except OSError as error:
-            ours.close()
-            self._words.close()
-            raise WorkerLost(f"a worker cannot be started: {error}") from None
-        finally:
+        with ExitStack() as undo:
+            try:
+                ours, theirs = socket.socketpair()
+                undo.enter_context(theirs)
+                undo.callback(ours.close)
+                self._words = undo.enter_context(tempfile.TemporaryFile())
+                self._process = _start(settings, theirs.fileno(), self._words)
+            except OSError as error:
+                raise WorkerLost(f"a worker cannot be started: {error}") from None
+            undo.pop_all()
             theirs.close()
         self._channel = Channel(ours.detach())
 
@@ -195,11 +181,13 @@ class WorkerProcess:
         self._channel.close()
         if not gently:
             self.kill()
-        try:
-            self._process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
+        for _ in range(2):
+            try:
+                self._process.wait(CLOSE_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                # Killed and still there: the system holds it. Nobody can do more, and nobody needs to wait.
+                self.kill()
         self._words.close()
 
     def run(
@@ -286,6 +274,26 @@ class WorkerProcess:
         said = lines[-1] if lines else ""
         said = "".join(c if c.isprintable() else "?" for c in said)[:300]
         return f"a worker ended with exit code {code}" + (f": {said}" if said else "")
+
+
+def _start(settings: WorkerSettings, descriptor: int, words: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start the process of a worker."""
+    root = Path(noria.__file__).resolve().parent.parent
+    arguments = (
+        *(root, descriptor, os.getpid(), settings.cache, settings.engine),
+        *(settings.memory_bytes, COMPILER_BYTES),
+    )
+    return subprocess.Popen(
+        # Isolated, without site packages: what hangs there must not run here, and it starts faster.
+        [sys.executable, "-I", "-S", "-c", START, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=words,
+        pass_fds=(descriptor,),
+        cwd="/",
+        # A session of its own: Ctrl-C and hanging up in the terminal are the pool's to handle.
+        start_new_session=True,
+    )
 
 
 def _outcome(answer: Frame) -> Outcome | None:
