@@ -389,9 +389,11 @@ def take_snapshot(
     cut: Sequence[tuple[int, int]] = (),
     constructors: int | None = None,
     words: Sequence[tuple[int, int, int]] = (),
+    padded: Sequence[tuple[int, int]] = (),
 ) -> bytes:
     """A command that goes on where a reactor (exports ``memory``, ``_initialize``, ``host_alloc``, ``turn``) was after
     running the texts of ``turns``: its ``_start`` runs ``entry``. ``files`` can be read until then. The functions of the
     ranges ``cut`` (first, end) are left out, and the calls that ``constructors`` makes to them;
-    ``words`` (address, old, new) change its memory after them. The bytes are the same on
+    ``words`` (address, old, new) change its memory after them;
+    ``padded`` (function without results, bytes) take more of its stack. The bytes are the same on
     every machine. Raise `InvalidProgram` (kinds ``invalid``, ``unfit``, ``turn``) or `MachineFailure`."""

@@ -181,6 +181,25 @@ def deep(depth: int) -> int:
     return down(depth)
 
 
+def linked(length: int) -> int:
+    class Node:
+        def __init__(self, following: "Node | None") -> None:
+            self.following = following
+
+    first = None
+    for _ in range(length):
+        first = Node(first)
+    nested: list[object] = []
+    for _ in range(length):
+        nested = [nested]
+    del first, nested
+    return length
+
+
+def test_long_chains_of_objects_can_be_thrown_away(runtime: Runtime) -> None:
+    assert result(runtime, linked, 100_000) == 100_000
+
+
 def test_recursion_is_as_deep_as_people_are_used_to(runtime: Runtime) -> None:
     assert result(runtime, memoised, 490) == 490
     assert result(runtime, deep, 100_000) == 100_000

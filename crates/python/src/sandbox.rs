@@ -140,7 +140,7 @@ fn inspect<'py>(py: Python<'py>, module: PyBackedBytes) -> PyResult<Bound<'py, P
 type Ranges = Vec<(u32, u32)>;
 
 #[pyfunction]
-#[pyo3(signature = (module, files, turns, entry, cut = Vec::new(), constructors = None, words = Vec::new()))]
+#[pyo3(signature = (module, files, turns, entry, cut = Vec::new(), constructors = None, words = Vec::new(), padded = Vec::new()))]
 #[expect(clippy::too_many_arguments, reason = "a recipe, by keyword")]
 fn take_snapshot<'py>(
     py: Python<'py>,
@@ -151,12 +151,13 @@ fn take_snapshot<'py>(
     cut: Ranges,
     constructors: Option<u32>,
     words: Vec<(u32, u32, u32)>,
+    padded: Vec<(u32, u32)>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let files = file_system(Some(files))?;
     let turns: Vec<&str> = turns.iter().map(String::as_str).collect();
     let cut: Vec<_> = cut.into_iter().map(|(first, end)| first..end).collect();
     let words: Vec<_> = words.into_iter().map(|(address, from, to)| Word { address, from, to }).collect();
-    let recipe = Recipe { cut: &cut, constructors, words: &words, files, turns: &turns, entry };
+    let recipe = Recipe { cut: &cut, constructors, padded: &padded, words: &words, files, turns: &turns, entry };
     let taken = py.detach(|| snapshot::take(&module, &recipe)).map_err(errors::snapshot)?;
     Ok(convert::bytes(py, taken))
 }

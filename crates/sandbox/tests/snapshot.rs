@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use noria_sandbox::snapshot::{Recipe, SnapshotError, take};
+use noria_sandbox::snapshot::{Recipe, SnapshotError, Word, take};
 use noria_sandbox::wasi::Files;
 use noria_sandbox::{EngineKind, Sandbox, Status};
 
@@ -67,7 +67,15 @@ fn module(text: &str) -> Vec<u8> {
 fn recipe<'a>(turns: &'a [&'a str], entry: &'a str) -> Recipe<'a> {
     let file: Arc<[u8]> = Arc::from(&b"contents"[..]);
     let files = Files::new([("file".to_owned(), file)]).expect("a valid path");
-    Recipe { cut: &[UNWANTED], constructors: Some(CONSTRUCTORS), words: &[], files: Arc::new(files), turns, entry }
+    Recipe {
+        cut: &[UNWANTED],
+        constructors: Some(CONSTRUCTORS),
+        padded: &[],
+        words: &[],
+        files: Arc::new(files),
+        turns,
+        entry,
+    }
 }
 
 #[test]
@@ -105,6 +113,66 @@ fn a_function_that_was_cut_traps_where_a_table_named_it() {
     let sandbox = Sandbox::new(cache.path(), EngineKind::Wasmtime).expect("an engine");
     let outcome = sandbox.load(&taken, Arc::default()).expect("a program").run(Arc::from(&[][..]), 1_000_000);
     assert_eq!(outcome.expect("a run").status, Status::Failed);
+}
+
+#[test]
+fn a_padded_function_takes_more_of_the_stack_until_it_ends() {
+    // `deep` notes the stack pointer, and leaves in four ways: by return, out of a loop, by a branch, at its end.
+    const PADDED: &str = r#"
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+  (memory (export "memory") 1)
+  (global $stack (mut i32) (i32.const 5000))
+  (data (i32.const 100) "kept")
+  (func $deep (param $way i32)
+    (i32.store (i32.add (i32.const 16) (i32.mul (local.get $way) (i32.const 8))) (global.get $stack))
+    (block $out
+      (loop $again
+        (if (i32.eq (local.get $way) (i32.const 0)) (then return))
+        (br_if 2 (i32.eq (local.get $way) (i32.const 1)))
+        (br_if $out (i32.eq (local.get $way) (i32.const 2)))))
+    (i32.store (i32.const 200) (local.get $way)))
+  (func $noted (param $way i32)
+    (call $deep (local.get $way))
+    (i32.store (i32.add (i32.const 20) (i32.mul (local.get $way) (i32.const 8))) (global.get $stack)))
+  (func (export "_initialize"))
+  (func (export "host_alloc") (param i32) (result i32) i32.const 4096)
+  (func (export "turn") (param i32 i32) (result i32)
+    (call $noted (i32.const 0)) (call $noted (i32.const 1)) (call $noted (i32.const 2)) (call $noted (i32.const 3))
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const 32))
+    (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+"#;
+    for (padded, inside) in [(&[][..], 5000_u32), (&[(2, 80)][..], 4920)] {
+        let recipe = Recipe { cut: &[], constructors: None, padded, ..recipe(&[], "x") };
+        let taken = take(&module(PADDED), &recipe).expect("a snapshot");
+        let cache = tempfile::tempdir().expect("a folder");
+        let sandbox = Sandbox::new(cache.path(), EngineKind::Wasmtime).expect("an engine");
+        let program = sandbox.load(&taken, Arc::default()).expect("a program");
+        let outcome = program.run(Arc::from(&[][..]), 1_000_000).expect("a run");
+        let expected: Vec<u8> = [inside, 5000].repeat(4).into_iter().flat_map(u32::to_le_bytes).collect();
+        assert_eq!((outcome.status, outcome.output), (Status::Ok, expected));
+    }
+}
+
+#[test]
+fn words_are_changed_only_if_they_hold_what_is_expected() {
+    let changed = |from| {
+        let words = [Word { address: 16, from, to: 1000 }];
+        take(&module(REACTOR), &Recipe { words: &words, ..recipe(&["0123456789"], "write") })
+    };
+    let error = changed(16).expect_err("no snapshot").to_string();
+    assert!(error.contains("its word at 16 is 17, the recipe says 16"), "{error}");
+    let taken = changed(17).expect("a snapshot");
+    let cache = tempfile::tempdir().expect("a folder");
+    let sandbox = Sandbox::new(cache.path(), EngineKind::Wasmtime).expect("an engine");
+    let program = sandbox.load(&taken, Arc::default()).expect("a program");
+    let outcome = program.run(Arc::from(&[][..]), 1_000_000).expect("a run");
+    assert_eq!(outcome.output[..8], 1005_u64.to_le_bytes());
+    let words = [Word { address: u32::MAX, from: 0, to: 0 }];
+    let error = take(&module(REACTOR), &Recipe { words: &words, ..recipe(&[], "write") }).expect_err("no snapshot");
+    assert!(error.to_string().contains("no memory at"), "{error}");
 }
 
 #[test]

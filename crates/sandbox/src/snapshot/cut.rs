@@ -5,20 +5,26 @@ use std::ops::Range;
 
 use wasm_encoder::reencode::{self, Reencode, utils};
 use wasm_encoder::{
-    CodeSection, ExportKind, ExportSection, Function, FunctionSection, Instruction, Module, TypeSection,
+    BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Instruction, Module, TypeSection,
 };
 use wasmparser::{FunctionBody, Operator, Parser, Payload, TypeRef, ValType};
 
-use super::{SnapshotError, global_export};
+use super::{Recipe, SnapshotError, global_export};
 use crate::profile::features;
 use crate::wasi::Function as HostFunction;
 
 type Encoded<T> = Result<T, reencode::Error<SnapshotError>>;
 
-/// The module without the functions in `ranges`, with its mutable globals exported.
-pub(super) fn cut(module: &[u8], ranges: &[Range<u32>], constructors: Option<u32>) -> Result<Vec<u8>, SnapshotError> {
-    let survey = survey(module, ranges, constructors)?;
-    let mut cutter = Cutter { next_body: survey.imports.len() as u32, survey, types: 0 };
+/// The global variable that compilers keep the address of the stack in.
+const STACK_POINTER: u32 = 0;
+
+/// The module without the functions that the recipe cuts, with its mutable globals exported.
+pub(super) fn cut(module: &[u8], recipe: &Recipe<'_>) -> Result<Vec<u8>, SnapshotError> {
+    let survey = survey(module, recipe.cut, recipe.constructors)?;
+    if !recipe.padded.is_empty() && !survey.globals.contains(&STACK_POINTER) {
+        return Err(SnapshotError::Unfit("its first global is no stack pointer".into()));
+    }
+    let mut cutter = Cutter { next_body: survey.imports.len() as u32, survey, padded: recipe.padded, types: 0 };
     let mut out = Module::new();
     cutter.parse_core_module(&mut out, Parser::new(0), module)?;
     Ok(out.finish())
@@ -131,13 +137,53 @@ fn needs(body: &FunctionBody<'_>) -> Result<BTreeSet<u32>, SnapshotError> {
     Ok(needed)
 }
 
-struct Cutter {
+struct Cutter<'a> {
     survey: Survey,
+    padded: &'a [(u32, u32)],
     next_body: u32,
     types: u32,
 }
 
-impl Reencode for Cutter {
+impl Cutter<'_> {
+    /// A body that moves the stack pointer down before it begins and up again when it ends.
+    fn padded_body(&mut self, body: &FunctionBody<'_>, bytes: u32) -> Encoded<Function> {
+        let move_by = |bytes: i32| {
+            let get = Instruction::GlobalGet(STACK_POINTER);
+            [get, Instruction::I32Const(bytes), Instruction::I32Add, Instruction::GlobalSet(STACK_POINTER)]
+        };
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        let mut function = self.new_function_with_parsed_locals(body)?;
+        for instruction in move_by(-bytes) {
+            function.instruction(&instruction);
+        }
+        // A block in place of the function's own: what leaves the function leaves the block.
+        function.instruction(&Instruction::Block(BlockType::Empty));
+        let mut depth = 0;
+        for operator in body.get_operators_reader()? {
+            let operator = operator?;
+            match operator {
+                Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. } => {
+                    depth += 1;
+                }
+                // The last one ends the block.
+                Operator::End => depth -= 1,
+                _ => {}
+            }
+            let instruction = match operator {
+                Operator::Return => Instruction::Br(depth as u32),
+                operator => self.instruction(operator)?,
+            };
+            function.instruction(&instruction);
+        }
+        for instruction in move_by(bytes) {
+            function.instruction(&instruction);
+        }
+        function.instruction(&Instruction::End);
+        Ok(function)
+    }
+}
+
+impl Reencode for Cutter<'_> {
     type Error = SnapshotError;
 
     fn function_index(&mut self, index: u32) -> Encoded<u32> {
@@ -219,6 +265,11 @@ impl Reencode for Cutter {
         let index = self.next_body;
         self.next_body += 1;
         if self.survey.places[index as usize].is_none() {
+            return Ok(());
+        }
+        if let Some((_, bytes)) = self.padded.iter().find(|(function, _)| *function == index) {
+            let padded = self.padded_body(&body, *bytes)?;
+            code.function(&padded);
             return Ok(());
         }
         if self.survey.constructors != Some(index) {

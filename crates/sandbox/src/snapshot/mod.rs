@@ -35,6 +35,9 @@ pub struct Recipe<'a> {
     pub cut: &'a [Range<u32>],
     /// A function whose calls to functions left out are left out too: the one that calls all constructors.
     pub constructors: Option<u32>,
+    /// Functions that take so many bytes more of the module's own stack while they run. C code that watches that stack to
+    /// see how deep it is overlooks functions that keep all they have in locals.
+    pub padded: &'a [(u32, u32)],
     /// Words of its memory that are changed after the last turn: settings that it offers no other way to.
     pub words: &'a [Word],
     /// What the reactor can read until the snapshot is taken. None of it may be open then.
@@ -108,7 +111,7 @@ impl From<reencode::Error<SnapshotError>> for SnapshotError {
 /// # Errors
 /// [`SnapshotError`] if the module is no such reactor, the recipe does not fit it, or a turn fails.
 pub fn take(module: &[u8], recipe: &Recipe<'_>) -> Result<Vec<u8>, SnapshotError> {
-    let reactor = cut::cut(module, recipe.cut, recipe.constructors)?;
+    let reactor = cut::cut(module, recipe)?;
     let state = run::run(&reactor, recipe)?;
     write::write(&reactor, &state)
 }

@@ -45,6 +45,8 @@ class Pinned:
         Functions of the module that are left out, as pairs (first, end).
     constructors
         The function that calls the constructors of what is left out, too.
+    padded
+        Functions that take more of the interpreter's stack, as (function, bytes).
     words
         Words of its memory that are changed at the end, as (address, old, new).
     """
@@ -66,6 +68,7 @@ class Pinned:
     cut: tuple[tuple[int, int], ...]
     constructors: int
     words: tuple[tuple[int, int, int], ...]
+    padded: tuple[tuple[int, int], ...]
 
 
 @cache
@@ -89,6 +92,7 @@ def pinned(name: str) -> Pinned:
         **entry["source"],
         cut=tuple((first, end) for first, end in entry["snapshot"]["cut"]),
         constructors=entry["snapshot"]["constructors"],
+        padded=tuple((function, size) for function, size in entry["snapshot"]["padded"]),
         words=tuple((address, old, new) for address, old, new in entry["snapshot"]["words"]),
     )
 

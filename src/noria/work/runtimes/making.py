@@ -62,7 +62,7 @@ def snapshot(pin: Pinned, module: bytes, library: bytes) -> bytes:
     files = {pin.library_path: library}
     files |= {f"noria/noria_guest/{name}": text for name, text in guest_sources().items()}
     try:
-        return take_snapshot(module, files, [START], ENTRY, pin.cut, pin.constructors, pin.words)
+        return take_snapshot(module, files, [START], ENTRY, pin.cut, pin.constructors, pin.words, pin.padded)
     except InvalidProgram as error:
         raise SnapshotDiffers(f"the snapshot of {pin.name} cannot be taken: {error.args[-1]}") from error
 
