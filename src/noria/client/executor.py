@@ -40,7 +40,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FUEL_LIMIT: Final = 10**12
-"""Enough for minutes of plain Python on one core."""
+"""A minute or two of plain Python on one core."""
 WINDOW_PER_WORKER: Final = 4
 """Calls of a map that wait or run at any time, for each worker."""
 
