@@ -36,7 +36,8 @@ SMALL_SCORES = [
     Comparison("LUXC_VIBHA", "LUXC_ALIFS", 452),
     Comparison("LUXC_ALIFS", "LUXC_ALIFS", 630),
 ]
-SMALL_FUEL = 1_002_058_575
+SMALL_FUEL = {"34ff901bcdb2f7c0": 1_003_253_893}
+"""By the runtime's id: another runtime, or other rules for fuel, are recorded here again."""
 
 
 def test_the_family_is_the_one_of_the_package() -> None:
@@ -63,12 +64,13 @@ def test_scores_are_biopythons(a: str, b: str) -> None:
 
 
 def test_real_proteins_give_the_recorded_scores_and_fuel_in_the_sandbox() -> None:
-    with LocalExecutor(2, runtime=python_runtime()) as executor:
+    runtime = python_runtime()
+    with LocalExecutor(2, runtime=runtime) as executor:
         comparisons = compare_all(SMALL, executor)
         fuel = executor.stats().fuel
     assert comparisons == SMALL_SCORES
     assert check(SMALL, comparisons) == 0
-    assert fuel == SMALL_FUEL
+    assert {runtime.program_id.hex()[:16]: fuel} == SMALL_FUEL
 
 
 def test_a_wrong_score_would_be_noticed(capsys: pytest.CaptureFixture[str]) -> None:
