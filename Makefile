@@ -38,8 +38,11 @@ help: ## Show this list
 
 build: $(STAMPS)/extension runtime ## Build everything; leaves .venv/bin/noria
 
-demo: build ## Start a development chain, use a real ERC-20 on it, say what happened
+demo: build ## Use a real ERC-20 on a development chain; render a picture in the sandbox
+	$(call say,A token on a development chain)
 	@$(BIN)/python examples/erc20_demo.py
+	$(call say,A picture from the sandbox: each tile is a unit of work)
+	@$(BIN)/python -m examples.render.render --output build/noria.png
 
 test: build peers ## All Rust and Python tests
 	$(call say,Rust tests)
