@@ -97,7 +97,7 @@ fn calls_through_a_table_trap_alike() {
 fn an_endless_loop_uses_up_its_fuel() {
     let everywhere = Everywhere::new();
     for body in ["(loop $l (br $l))", "(loop $l (call $print (i32.const 0) (i32.const 1)) (br $l))"] {
-        for limit in [0, 1, 40, 41, 1_000, 1_000_000] {
+        for limit in [0, 1, 40, 5_000, 6_000, 1_000_000] {
             let outcome = everywhere.run(&start(body), b"", limit);
             assert_eq!((outcome.status, outcome.fuel), (Status::OutOfFuel, limit), "{body}");
         }
@@ -110,7 +110,7 @@ fn exactly_enough_fuel_is_enough() {
     let module = start("(call $print (i32.const 64) (i32.const 100)) (call $exit (i32.const 0))");
     let needed = everywhere.run(&module, b"", PLENTY).fuel;
     assert_eq!(everywhere.run(&module, b"", needed).status, Status::Ok);
-    for limit in 0..needed {
+    for limit in (needed - 60..needed).chain([0, needed / 2]) {
         assert_eq!(everywhere.run(&module, b"", limit).status, Status::OutOfFuel, "{limit} of {needed}");
     }
     assert_eq!(everywhere.run(&module, b"", u64::MAX).fuel, needed);
@@ -158,6 +158,23 @@ fn a_memory_bomb_meets_the_limit() {
     let outcome = Everywhere::new().run(&module, b"", PLENTY);
     assert_eq!(outcome.status, Status::Failed, "growing stops at 1 GiB, and the last byte is the last");
     assert!(outcome.fuel >= 64 * 16_380);
+}
+
+#[test]
+fn the_first_memory_is_paid_for_like_one_that_grew() {
+    let everywhere = Everywhere::new();
+    let price = |pages: u64| noria_sandbox::prices::price("memory.grow").expect("a row").of(pages);
+    for pages in [0, 1, 100, 16_384] {
+        let module = wat(&format!(r#"(module (memory {pages}) (func (export "_start") (drop (i32.const 1))))"#));
+        let needed = 1 + if pages > 0 { price(pages) } else { 0 };
+        let outcome = everywhere.run(&module, b"", PLENTY);
+        assert_eq!((outcome.status, outcome.fuel), (Status::Ok, needed), "{pages}");
+        assert_eq!(everywhere.run(&module, b"", needed).status, Status::Ok);
+        for limit in [0, needed / 2, needed - 1] {
+            let outcome = everywhere.run(&module, b"", limit);
+            assert_eq!((outcome.status, outcome.fuel), (Status::OutOfFuel, limit), "{pages} {limit}");
+        }
+    }
 }
 
 #[test]
@@ -293,7 +310,7 @@ fn a_start_function_runs_first_under_the_same_rules() {
     };
     let outcome = everywhere.run(&module("(i32.store8 (i32.const 64) (i32.const 65))"), b"", PLENTY);
     assert_eq!((outcome.status, &outcome.output[..]), (Status::Ok, &b"A"[..]));
-    assert_eq!(everywhere.run(&module("(loop $l (br $l))"), b"", 5_000).status, Status::OutOfFuel);
+    assert_eq!(everywhere.run(&module("(loop $l (br $l))"), b"", 50_000).status, Status::OutOfFuel);
     assert_eq!(everywhere.run(&module("(call $s)"), b"", PLENTY).status, Status::StackLimit);
     assert_eq!(everywhere.run(&module("unreachable"), b"", PLENTY).status, Status::Failed);
     assert_eq!(everywhere.run(&module("(call $exit (i32.const 0))"), b"", PLENTY).output, b"");

@@ -71,16 +71,20 @@ fn bulk_operations_pay_their_length_before_they_run() {
         )
     };
     let three = fuel(&["i32.const", "i32.const", "i32.const"]);
+    let of = |name: &str, length: u64| price(name).unwrap().of(length) as i64;
     for (body, cost) in [
-        ("(memory.fill (i32.const 0) (i32.const 7) (i32.const 800))", three + 101),
-        ("(memory.copy (i32.const 0) (i32.const 7) (i32.const 807))", three + 101),
-        ("(memory.init $d (i32.const 0) (i32.const 0) (i32.const 16))", three + 3),
-        ("(drop (memory.grow (i32.const 3)))", 1 + 193),
+        ("(memory.fill (i32.const 0) (i32.const 7) (i32.const 800))", three + of("memory.fill", 800)),
+        ("(memory.copy (i32.const 0) (i32.const 7) (i32.const 807))", three + of("memory.copy", 807)),
+        ("(memory.init $d (i32.const 0) (i32.const 0) (i32.const 16))", three + of("memory.init", 16)),
+        ("(drop (memory.grow (i32.const 3)))", 1 + of("memory.grow", 3)),
         (
             "(table.fill $t (i32.const 0) (ref.null func) (i32.const 9))",
-            fuel(&["i32.const", "ref.null", "i32.const"]) + 10,
+            fuel(&["i32.const", "ref.null", "i32.const"]) + of("table.fill", 9),
         ),
-        ("(drop (table.grow $t (ref.null func) (i32.const 5)))", fuel(&["ref.null", "i32.const"]) + 6),
+        (
+            "(drop (table.grow $t (ref.null func) (i32.const 5)))",
+            fuel(&["ref.null", "i32.const"]) + of("table.grow", 5),
+        ),
     ] {
         let end = run(&text(body), PLENTY);
         assert_eq!(end.used(PLENTY), Some(cost), "{body}");
@@ -90,9 +94,9 @@ fn bulk_operations_pay_their_length_before_they_run() {
     assert!(end.trapped() && end.memory.iter().all(|byte| *byte == 0), "nothing was written");
     // The largest length there is: charged without wrapping, whatever the bounds say afterwards.
     let end = run(&text("(memory.fill (i32.const 0) (i32.const 7) (i32.const -1))"), PLENTY);
-    assert_eq!(end.used(PLENTY), Some(three + 1 + i64::from(u32::MAX / 8)));
+    assert_eq!(end.used(PLENTY), Some(three + of("memory.fill", u32::MAX.into())));
     let end = run(&text("(drop (memory.grow (i32.const -1)))"), i64::MAX);
-    assert_eq!(end.used(i64::MAX), Some(2 + 64 * i64::from(u32::MAX)));
+    assert_eq!(end.used(i64::MAX), Some(1 + of("memory.grow", u32::MAX.into())));
 }
 
 #[test]

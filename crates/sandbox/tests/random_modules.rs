@@ -84,7 +84,7 @@ proptest! {
     #![proptest_config(examples())]
 
     #[test]
-    fn every_engine_agrees_on_random_modules(seed in seed(), exceptions in any::<bool>(), limit in 0_u64..200_000) {
+    fn every_engine_agrees_on_random_modules(seed in seed(), exceptions in any::<bool>(), limit in 0_u64..400_000) {
         let Ok(module) = Module::new(config(exceptions), &mut Unstructured::new(&seed.0)) else { return Ok(()) };
         let module = module.to_bytes();
         // Some of what is generated lies outside the profile.
@@ -97,5 +97,5 @@ proptest! {
 #[test]
 fn every_engine_agrees_on_modules_that_once_told_them_apart() {
     // A vector of floats that `f64x2.convert_low_i32x4_s` takes for integers.
-    Everywhere::new().run(include_bytes!("modules/integers_of_a_nan.wasm"), b"some input", 121_524);
+    Everywhere::new().run(include_bytes!("modules/integers_of_a_nan.wasm"), b"some input", 200_000);
 }

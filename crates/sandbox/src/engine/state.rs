@@ -37,8 +37,8 @@ impl Run {
         }
     }
 
-    /// What the fuel global holds at the start.
-    pub(super) fn fuel_at_start(&self) -> i64 {
+    /// The fuel limit, which is added to what the fuel global holds after instantiation.
+    pub(super) fn fuel_limit(&self) -> i64 {
         self.limit
     }
 

@@ -174,14 +174,14 @@ struct Program {
 impl Compiled for Program {
     fn run(&self, unit: &Unit, files: &Arc<Files>) -> Result<Outcome, MachineError> {
         let run = Run::new(unit, files);
-        let fuel_at_start = run.fuel_at_start();
+        let fuel_limit = run.fuel_limit();
         let mut store = Store::new(self.linker.engine(), State { run, fuel: None, memory: None, limits: limits() });
         store.limiter(|state| &mut state.limits);
         let instance = match self.linker.instantiate_and_start(&mut store, &self.module) {
             Ok(instance) => instance,
             Err(error) => {
                 let end = end(Err(error), store.data_mut());
-                return store.into_data().run.finish(&end, fuel_at_start, 0);
+                return store.into_data().run.finish(&end, fuel_limit, 0);
             }
         };
         let global = |name: &str| {
@@ -189,6 +189,10 @@ impl Compiled for Program {
             global.ok_or_else(|| MachineError::Engine(format!("the instrumented module has no {name}")))
         };
         let (fuel, stack) = (global(FUEL_EXPORT)?, global(STACK_EXPORT)?);
+        let fuel_at_start = fuel_limit + fuel.get(&store).i64().unwrap_or(0);
+        if fuel_at_start < 0 {
+            return store.into_data().run.finish(&End::Trapped, fuel_at_start, 0);
+        }
         fuel.set(&mut store, Val::I64(fuel_at_start)).map_err(engine_failed)?;
         store.data_mut().fuel = Some(fuel);
         store.data_mut().memory = instance.get_memory(&store, "memory");

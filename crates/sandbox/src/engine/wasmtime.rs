@@ -255,7 +255,7 @@ impl Compiled for Program {
 
 impl Program {
     fn run_here(&self, run: Run) -> Result<Outcome, MachineError> {
-        let fuel_at_start = run.fuel_at_start();
+        let fuel_limit = run.fuel_limit();
         let state = State { run, fuel: None, memory: None };
         let mut store = Store::new(self.instance.module().engine(), state);
         store.limiter(|state| state);
@@ -264,7 +264,7 @@ impl Program {
             // An initial segment outside its memory or table: a trap before the first instruction.
             Err(error) => {
                 let end = end(Err(error), store.data_mut());
-                return store.into_data().run.finish(&end, fuel_at_start, 0);
+                return store.into_data().run.finish(&end, fuel_limit, 0);
             }
         };
         let global = |store: &mut Store<State>, name: &str| {
@@ -273,6 +273,10 @@ impl Program {
         };
         let fuel = global(&mut store, FUEL_EXPORT)?;
         let stack = global(&mut store, STACK_EXPORT)?;
+        let fuel_at_start = fuel_limit + fuel.get(&mut store).i64().unwrap_or(0);
+        if fuel_at_start < 0 {
+            return store.into_data().run.finish(&End::Trapped, fuel_at_start, 0);
+        }
         fuel.set(&mut store, Val::I64(fuel_at_start)).map_err(engine_failed)?;
         store.data_mut().fuel = Some(fuel);
         store.data_mut().memory = instance.get_memory(&mut store, "memory");

@@ -1,8 +1,8 @@
 //! Rewrites a module so that its execution is countable (protocol 2, "Determinism profile" and "Fuel").
 //!
 //! What the host of an instrumented module must know:
-//! - [`FUEL_EXPORT`], a mutable `i64`: fuel that is left. The host writes the unit's limit into it before the first call
-//!   and reads it at the end; below zero means that the limit was passed (status 2), however the program ended. At
+//! - [`FUEL_EXPORT`], a mutable `i64`: fuel that is left. It begins at zero, less what the first memory costs. The host
+//!   adds the unit's limit before the first call, which it omits if the sum is below zero, and reads it at the end; below zero means that the limit was passed (status 2), however the program ended. At
 //!   every call of an import it is exact and not negative: the host takes its own price off before it acts, and traps if the
 //!   rest is below zero (after writing it back).
 //! - [`STACK_EXPORT`], a mutable `i64`: what is left of the stack rule. The host writes [`STACK_MAX`](crate::STACK_MAX)
@@ -22,7 +22,7 @@ use crate::info::ModuleInfo;
 use crate::profile::ProfileError;
 
 /// Version of what is injected and of the fuel table; part of the chain's rules and of every cache key.
-pub const INSTRUMENTER_VERSION: u32 = 2;
+pub const INSTRUMENTER_VERSION: u32 = 3;
 /// Names with this prefix belong to the instrumenter.
 pub const RESERVED_PREFIX: &str = "__noria_";
 /// Exported mutable `i64` global: fuel left, negative once the limit was passed.

@@ -10,6 +10,7 @@ use wasmparser::FuncValidatorAllocations;
 use super::emit::{self, Globals};
 use super::function::{self, Context};
 use super::{FUEL_EXPORT, Instrumented, Options, STACK_EXPORT, START_EXPORT};
+use crate::prices;
 use crate::profile::{FUNCTION_MAX, MEMORY_MAX_PAGES, ProfileError, STACK_MAX, TABLE_MAX};
 use crate::scan::{self, Body, Scan};
 
@@ -96,7 +97,7 @@ fn assemble(module: &[u8], scan: &Scan<'_>, globals: Globals, code: &[Chunk]) ->
         match section.id {
             id::TABLE => tables(scan).append_to(&mut out),
             id::MEMORY => memory(scan).append_to(&mut out),
-            id::GLOBAL => with_more(id::GLOBAL, scan.globals, contents, 2, &our_globals(), &mut out),
+            id::GLOBAL => with_more(id::GLOBAL, scan.globals, contents, 2, &our_globals(scan), &mut out),
             id::EXPORT => {
                 let (count, ours) = our_exports(scan, globals);
                 with_more(id::EXPORT, scan.exports, contents, count, &ours, &mut out);
@@ -130,7 +131,7 @@ struct Injected {
 impl Injected {
     fn before(&mut self, place: u8, scan: &Scan<'_>, globals: Globals, out: &mut Vec<u8>) {
         if !self.globals && place > order(id::GLOBAL) {
-            with_more(id::GLOBAL, 0, &[0], 2, &our_globals(), out);
+            with_more(id::GLOBAL, 0, &[0], 2, &our_globals(scan), out);
             self.globals = true;
         }
         if !self.exports && place > order(id::EXPORT) {
@@ -152,10 +153,13 @@ fn with_more(section: u8, count: u32, contents: &[u8], added: u32, items: &[u8],
 }
 
 /// The two counters: no fuel until the host grants some, and the whole stack.
-fn our_globals() -> Vec<u8> {
+/// The first memory is paid for like one that has grown to that size: the counter begins below zero by so much.
+fn our_globals(scan: &Scan<'_>) -> Vec<u8> {
+    let pages = scan.info.memory.map_or(0, |memory| memory.initial_pages.min(MEMORY_MAX_PAGES));
+    let price = if pages > 0 { prices::by_name("memory_grow").of(pages) } else { 0 };
     let mut section = GlobalSection::new();
     let ty = GlobalType { val_type: ValType::I64, mutable: true, shared: false };
-    section.global(ty, &ConstExpr::i64_const(0)).global(ty, &ConstExpr::i64_const(STACK_MAX as i64));
+    section.global(ty, &ConstExpr::i64_const(-(price as i64))).global(ty, &ConstExpr::i64_const(STACK_MAX as i64));
     items(&section)
 }
 
