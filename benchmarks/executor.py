@@ -179,8 +179,8 @@ def main() -> None:
         ],
         [
             "Workers were started and warm, except in the first row of the first table. A task is a loop "
-            "over small integers and a list. Ideal: native CPU time by two cores that do nothing else. CPU time "
-            "depends less than the clock on what else the machine does."
+            "over small integers and a list. Ideal: native CPU time by two cores that do nothing else. CPU "
+            "time depends less than the clock on what else the machine does."
         ],
         record=arguments.record,
     )
