@@ -76,9 +76,11 @@ bench: build peers ## Run the benchmark programs; each prints a table with the p
 		program=benchmarks.$$(basename "$$file" .py); printf '\033[1m==> %s\033[0m\n' "$$program"; \
 		$(BIN)/python -m "$$program" $(BENCH_ARGUMENTS); done
 
-conformance: build ## The public Ethereum suites in full: state tests, tries, RLP
+conformance: build ## Public Ethereum suites in full; the sandbox on ten times as many random programs, and on V8
 	@test -d "$(NORIA_FIXTURES)/ethereum-tests" || { echo "no test data: put a checkout of ethereum/tests at" \
 		"$(NORIA_FIXTURES)/ethereum-tests, or name another folder in NORIA_FIXTURES" >&2; exit 1; }
+	$(call say,Sandbox: ten times as many random modules$(comma) V8$(comma) 100 processes)
+	@NORIA_CASES=10 $(CARGO) test --release --locked -p noria-sandbox -p noria-python
 	$(call say,State tests)
 	@mkdir -p build/conformance
 	@status=0; $(BIN)/noria evm statetest "$(NORIA_FIXTURES)/ethereum-tests/GeneralStateTests" \

@@ -6,7 +6,8 @@
 //! against people.
 //!
 //! One process builds an entry, holding a lock on its `.lock` file; others wait for it and then read. An entry appears
-//! under its name by renaming, complete, and is never written to again.
+//! under its name by renaming, complete, and is never written to again. When all entries together get too large, those that
+//! were not used for longest go.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -14,7 +15,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use noria_crypto::B256;
 
@@ -22,10 +23,16 @@ use noria_crypto::B256;
 const MAGIC: &[u8; 8] = b"noria/1\n";
 const TRAILER: u64 = 8 + 32;
 
+/// Bytes of compiled code that are kept: some runtimes and hundreds of programs.
+const QUOTA: u64 = 8 << 30;
+/// How exactly it is noted when an entry was used last.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
+
 /// A directory of compiled code.
 #[derive(Clone, Debug)]
 pub struct Cache {
     directory: PathBuf,
+    quota: u64,
 }
 
 /// A checked entry: its first `length` bytes are what was stored.
@@ -96,7 +103,13 @@ impl Cache {
             return Err(CacheError::Unsafe { path: directory, reason: "it is no directory".into() });
         }
         check_owner(&directory, &metadata)?;
-        Ok(Self { directory })
+        Ok(Self { directory, quota: QUOTA })
+    }
+
+    /// The same directory with another limit for the bytes in it. The entry written last is kept even if it is larger.
+    #[must_use]
+    pub fn with_quota(self, quota: u64) -> Self {
+        Self { quota, ..self }
     }
 
     /// The entry of `key`, if it is there and sound. A broken one is as good as none.
@@ -121,6 +134,11 @@ impl Cache {
         }
         let sound = trailer[..8] == MAGIC[..] && trailer[8..] == found[..];
         file.seek(SeekFrom::Start(0)).map_err(fails)?;
+        let used = metadata.modified().ok().and_then(|used| used.elapsed().ok());
+        if used.is_some_and(|used| used > NOTED_EVERY) {
+            // For the choice of what to drop. If it cannot be noted, the choice is a worse one.
+            file.set_modified(SystemTime::now()).ok();
+        }
         Ok(sound.then_some(Entry { file, length }))
     }
 
@@ -146,6 +164,7 @@ impl Cache {
         let contents = build().map_err(BuildError::Build)?;
         self.put(key, &contents)?;
         drop(contents);
+        self.drop_oldest(key);
         let path = self.path(key, "code");
         self.get(key)?.ok_or_else(|| {
             let error = io::Error::other("what was just written reads back differently");
@@ -184,10 +203,37 @@ impl Cache {
             // Half an entry is of use to nobody; that it is gone matters less than why.
             let _ = fs::remove_file(&part);
             match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CacheError::Full(self.directory.clone()),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                    CacheError::Full(self.directory.clone())
+                }
                 _ => CacheError::Io { path: part, error },
             }
         })
+    }
+
+    /// Remove entries that were not used for longest until the rest fits. Whoever has one loaded keeps it: only its name goes.
+    fn drop_oldest(&self, written: &B256) {
+        let Ok(files) = fs::read_dir(&self.directory) else { return };
+        let kept = self.path(written, "code");
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = files
+            .filter_map(Result::ok)
+            .map(|file| (file.path(), file.metadata()))
+            .filter(|(path, _)| path.extension().is_some_and(|kind| kind == "code"))
+            .filter_map(|(path, metadata)| {
+                metadata.ok().map(|is| (is.modified().unwrap_or(UNIX_EPOCH), is.len(), path))
+            })
+            .collect();
+        let mut total: u64 = entries.iter().map(|entry| entry.1).sum();
+        entries.sort();
+        for (_, length, path) in entries {
+            if total <= self.quota {
+                break;
+            }
+            // Another process may have been faster; a failure to make room is no failure of the program.
+            if path != kept && fs::remove_file(&path).is_ok() {
+                total -= length;
+            }
+        }
     }
 
     fn path(&self, key: &B256, kind: impl fmt::Display) -> PathBuf {

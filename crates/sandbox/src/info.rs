@@ -70,7 +70,7 @@ pub struct ModuleInfo {
     pub tables: Vec<TableLimits>,
     /// The module has a start function; the instrumented one exports it as [`START_EXPORT`](crate::START_EXPORT).
     pub start: bool,
-    /// The module declares tags or uses exception instructions, which not every engine knows.
+    /// The module declares tags, uses exception instructions or names their types, which not every engine knows.
     pub exceptions: bool,
     /// Some instruction is 128-bit SIMD.
     pub simd: bool,

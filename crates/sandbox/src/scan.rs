@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use wasmparser::{
-    CompositeInnerType, Encoding, ExternalKind, FuncToValidate, FunctionBody, MemoryType, Operator, Parser, Payload,
-    RefType, TableInit, TableType, TypeRef, ValType, ValidPayload, Validator, ValidatorResources,
+    AbstractHeapType, CompositeInnerType, Encoding, ExternalKind, FuncToValidate, FunctionBody, HeapType, MemoryType,
+    Operator, Parser, Payload, RefType, TableInit, TableType, TypeRef, ValType, ValidPayload, Validator,
+    ValidatorResources,
 };
 
 use crate::info::{Export, ExternKind, Import, MemoryLimits, ModuleInfo, TableLimits};
@@ -117,6 +118,8 @@ impl Scan<'_> {
                         if let CompositeInnerType::Func(function) = &ty.composite_type.inner {
                             limit("parameters", function.params().len() as u64, PARAMETERS_MAX, offset)?;
                             limit("results", function.results().len() as u64, RESULTS_MAX, offset)?;
+                            self.info.exceptions |=
+                                function.params().iter().chain(function.results()).any(is_exception);
                         }
                     }
                 }
@@ -151,7 +154,9 @@ impl Scan<'_> {
             Payload::GlobalSection(section) => {
                 self.globals = section.count();
                 for global in section.clone() {
-                    self.reference_in(&global.map_err(bad)?.init_expr)?;
+                    let global = global.map_err(bad)?;
+                    self.info.exceptions |= is_exception(&global.ty.content_type);
+                    self.reference_in(&global.init_expr)?;
                 }
             }
             Payload::ExportSection(section) => {
@@ -174,7 +179,8 @@ impl Scan<'_> {
                                 self.reference(function.map_err(bad)?);
                             }
                         }
-                        wasmparser::ElementItems::Expressions(_, expressions) => {
+                        wasmparser::ElementItems::Expressions(ty, expressions) => {
+                            self.info.exceptions |= is_exception(&ValType::Ref(ty));
                             for expression in expressions {
                                 self.reference_in(&expression.map_err(bad)?)?;
                             }
@@ -248,6 +254,7 @@ impl Scan<'_> {
         }
         self.info.tables.push(TableLimits { initial: table.initial, maximum: table.maximum });
         self.info.initial_beyond_limit |= table.initial > TABLE_MAX;
+        self.info.exceptions |= is_exception(&ValType::Ref(table.element_type));
         self.tables.push(table.element_type);
         Ok(())
     }
@@ -264,6 +271,16 @@ impl Scan<'_> {
         }
         Ok(())
     }
+}
+
+/// References to exceptions, which only engines with exceptions can read.
+pub(crate) fn is_exception(ty: &ValType) -> bool {
+    let ValType::Ref(reference) = ty else { return false };
+    is_exception_heap(reference.heap_type())
+}
+
+pub(crate) fn is_exception_heap(ty: HeapType) -> bool {
+    matches!(ty, HeapType::Abstract { ty: AbstractHeapType::Exn | AbstractHeapType::NoExn, .. })
 }
 
 fn off(feature: &'static str, offset: usize) -> ProfileError {

@@ -395,3 +395,21 @@ fn what_is_no_module_is_refused_with_a_reason() {
         }
     }
 }
+
+#[test]
+fn an_exception_bomb_ends_with_a_status() {
+    let everywhere = Everywhere::new();
+    let many = "i64 ".repeat(200);
+    let arguments = "(i64.const 1) ".repeat(200);
+    // Each holds the one before.
+    let chain = program(&format!(
+        r#"(tag $t (param exnref {many}))
+        (func $throw (param exnref) (throw $t (local.get 0) {arguments}))
+        (func (export "_start") (local $last exnref)
+            (loop $again
+                (local.set $last (block $out (result exnref)
+                    (try_table (catch_all_ref $out) (call $throw (local.get $last))) unreachable))
+                (br $again)))"#
+    ));
+    assert_eq!(everywhere.run(&chain, b"", 1 << 40).status, Status::Failed);
+}

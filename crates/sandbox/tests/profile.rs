@@ -163,3 +163,22 @@ fn the_same_module_gives_the_same_bytes() {
     let text = r#"(module (func (export "a")) (func (export "b") (loop (br_if 0 (i32.const 0)))))"#;
     assert_eq!(instrument(&wat(text)).unwrap(), instrument(&wat(text)).unwrap());
 }
+
+#[test]
+fn a_module_that_only_names_exceptions_uses_them() {
+    for (text, expected) in [
+        (r#"(module (func (param exnref)))"#, true),
+        (r#"(module (func (result exnref) (unreachable)))"#, true),
+        (r#"(module (func (local exnref)))"#, true),
+        (r#"(module (table 1 exnref))"#, true),
+        (r#"(module (global exnref (ref.null exn)))"#, true),
+        (r#"(module (func (drop (ref.null exn))))"#, true),
+        (r#"(module (func (drop (block (result exnref) (unreachable)))))"#, true),
+        (r#"(module (elem declare exnref (ref.null exn)))"#, true),
+        (r#"(module (func (unreachable) (select (result exnref)) (drop)))"#, true),
+        (r#"(module (func (param externref) (local funcref)) (table 1 externref))"#, false),
+    ] {
+        let info = noria_sandbox::validate(&wat::parse_str(text).unwrap()).unwrap();
+        assert_eq!(info.exceptions, expected, "{text}");
+    }
+}

@@ -144,3 +144,42 @@ fn an_entry_that_cannot_be_written_is_an_error_of_the_cache() {
     let failed = cache.get_or_build::<Infallible>(&KEY, || (), || Ok(b"code".to_vec()));
     assert!(matches!(failed, Err(BuildError::Cache(CacheError::Io { .. }))));
 }
+
+#[test]
+fn what_was_not_used_for_longest_goes_when_the_quota_is_passed() {
+    let (_directory, cache) = fresh();
+    let size = 1_000;
+    let cache = cache.with_quota(3 * (size + TRAILER));
+    let key = |number: u8| B256::new([number; 32]);
+    let add = |number: u8| {
+        let built = cache.get_or_build::<Infallible>(&key(number), || (), || Ok(vec![number; size as usize]));
+        let file = built.expect("a working cache").file;
+        // An hour for each step back.
+        file.set_modified(SystemTime::now() - Duration::from_secs(3_600 * (100 - u64::from(number))))
+            .expect("our file");
+        file
+    };
+    let loaded = add(1);
+    add(2);
+    add(3);
+    assert!(cache.get(&key(1)).expect("a working cache").is_some(), "and so it was used last");
+    add(4);
+    let here: Vec<bool> = (1..=4).map(|number| cache.path(&key(number), "code").exists()).collect();
+    assert_eq!(here, [true, false, true, true]);
+    add(5);
+    add(6);
+    assert!(cache.get(&key(6)).expect("a working cache").is_some());
+    assert_eq!(contents(Entry { file: loaded, length: size }), vec![1; size as usize], "what is loaded stays");
+
+    let small = cache.with_quota(1);
+    assert_eq!(build(&small, b"larger than all there may be"), b"larger than all there may be");
+    assert_eq!(
+        fs::read_dir(&small.directory)
+            .expect("ours")
+            .filter(|file| {
+                file.as_ref().is_ok_and(|file| file.path().extension().is_some_and(|kind| kind == "code"))
+            })
+            .count(),
+        1
+    );
+}

@@ -5,21 +5,24 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
-use wasmi::errors::{ErrorKind, HostError, InstantiationError, MemoryError};
+use wasmi::errors::{ErrorKind, HostError, InstantiationError, MemoryError, TableError};
 use wasmi::{
     Caller, CompilationMode, Config, Engine as Interpreter, Error, Extern, Global, ImportType, Linker, Memory, Module,
-    Store, StoreLimits, StoreLimitsBuilder, TrapCode, Val, ValType,
+    ResourceLimiter, Store, TrapCode, Val, ValType,
 };
 
-use super::state::{End, MEMORY_MAX, Run, offer};
+use wasmi_core::LimiterError;
+
+use super::state::{End, Run, offer};
 use super::{CompileError, Compiled, Engine, EngineKind, MachineError};
+use crate::STACK_MAX;
 use crate::info::ModuleInfo;
 use crate::instrument::{FUEL_EXPORT, INSTRUMENTER_VERSION, NanRule, Options, STACK_EXPORT, START_EXPORT};
+use crate::profile::TABLES_MAX;
 use crate::progress::Progress;
 use crate::unit::{Outcome, Unit};
 use crate::wasi::functions::host_functions;
 use crate::wasi::{Files, Function, MOST_PARAMETERS, Type};
-use crate::{STACK_MAX, TABLE_MAX};
 
 /// Values that fit on the interpreter's stack: the stack counter must always end first.
 const STACK_VALUES: usize = 64 << 20;
@@ -126,7 +129,6 @@ struct State {
     run: Run,
     fuel: Option<Global>,
     memory: Option<Memory>,
-    limits: StoreLimits,
 }
 
 /// The error that ends interpretation when the host stopped the program.
@@ -156,8 +158,40 @@ fn call(mut caller: Caller<'_, State>, function: Function, arguments: &[u64; MOS
     errno.ok_or_else(|| Error::host(Stopped))
 }
 
-fn limits() -> StoreLimits {
-    StoreLimitsBuilder::new().memory_size(MEMORY_MAX).table_elements(TABLE_MAX as usize).build()
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool, LimiterError> {
+        Ok(Run::memory_may_be(desired))
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> Result<bool, LimiterError> {
+        Ok(Run::table_may_be(desired))
+    }
+
+    fn memory_grow_failed(&mut self, error: &MemoryError) -> Result<(), LimiterError> {
+        if matches!(error, MemoryError::OutOfSystemMemory) {
+            self.run.fail(MachineError::NoMemory(error.to_string()));
+        }
+        Ok(())
+    }
+
+    fn table_grow_failed(&mut self, error: &TableError) -> Result<(), LimiterError> {
+        if matches!(error, TableError::OutOfSystemMemory) {
+            self.run.fail(MachineError::NoMemory(error.to_string()));
+        }
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX as usize
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
 }
 
 /// Offer every host function.
@@ -175,8 +209,8 @@ impl Compiled for Program {
     fn run(&self, unit: &Unit, files: &Arc<Files>) -> Result<Outcome, MachineError> {
         let run = Run::new(unit, files);
         let fuel_limit = run.fuel_limit();
-        let mut store = Store::new(self.linker.engine(), State { run, fuel: None, memory: None, limits: limits() });
-        store.limiter(|state| &mut state.limits);
+        let mut store = Store::new(self.linker.engine(), State { run, fuel: None, memory: None });
+        store.limiter(|state| state);
         let instance = match self.linker.instantiate_and_start(&mut store, &self.module) {
             Ok(instance) => instance,
             Err(error) => {

@@ -8,8 +8,8 @@ use std::thread;
 
 use cranelift_codegen::timing::{Pass, Profiler, set_thread_profiler};
 use wasmtime::{
-    Caller, Config, Engine as Compiler, Error, Extern, Global, InstancePre, Linker, Memory, Module, OptLevel,
-    ResourceLimiter, Store, Strategy, Trap, TypedFunc, Val,
+    Caller, Config, Engine as Compiler, Error, Extern, GcHeapOutOfMemory, Global, InstancePre, Linker, Memory, Module,
+    OptLevel, ResourceLimiter, Store, Strategy, Trap, TypedFunc, Val,
 };
 
 use super::state::{End, Run, offer};
@@ -308,6 +308,9 @@ fn end(result: Result<(), Error>, state: &mut State) -> End {
         }
         Some(_) => {}
         None if error.is::<Stopped>() || error.is::<wasmtime::ThrownException>() => {}
+        // Exceptions live in a memory of their own, with the same limit. Where the operating system has none left for
+        // it, the limiter has noted that.
+        None if error.is::<GcHeapOutOfMemory<()>>() => {}
         None if error.is::<std::io::Error>() => state.run.fail(MachineError::NoMemory(format!("{error:#}"))),
         None => state.run.fail(engine_failed(error)),
     }

@@ -1,6 +1,6 @@
 //! Validates one function and plans what is injected into it, in a single walk over its instructions.
 
-use wasmparser::{FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader};
+use wasmparser::{BlockType, FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader};
 
 use super::flow::Flow;
 use super::nan::NanFlow;
@@ -9,7 +9,7 @@ use super::{Counter, NanRule, Options};
 use crate::operators;
 use crate::prices;
 use crate::profile::{FUNCTION_MAX, LOCALS_MAX, NESTING_MAX, OPERANDS_MAX, ProfileError};
-use crate::scan::Body;
+use crate::scan::{Body, is_exception, is_exception_heap};
 
 /// What a function must know of its module.
 #[derive(Clone, Copy)]
@@ -53,6 +53,18 @@ fn limit(what: &'static str, found: u64, limit: u64, at: usize) -> Result<(), Er
     if found <= limit { Ok(()) } else { Err(Error::Limit { what, found, limit, offset: at as u64 }) }
 }
 
+/// Types of exceptions in instructions that are not about exceptions.
+fn mentions_exceptions(operator: &Operator<'_>) -> bool {
+    match operator {
+        Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => {
+            matches!(blockty, BlockType::Type(ty) if is_exception(ty))
+        }
+        Operator::RefNull { hty } => is_exception_heap(*hty),
+        Operator::TypedSelect { ty } => is_exception(ty),
+        _ => false,
+    }
+}
+
 type Validator = wasmparser::FuncValidator<wasmparser::ValidatorResources>;
 
 fn walk(validator: &mut Validator, body: &FunctionBody<'_>, context: Context) -> Result<Plan, Error> {
@@ -64,6 +76,7 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, context: Context) ->
     validator.read_locals(&mut reader)?;
     let locals = validator.len_locals();
     limit("locals in a function", locals.into(), LOCALS_MAX, start)?;
+    let exceptions = body.get_locals_reader()?.into_iter().any(|group| group.is_ok_and(|(_, ty)| is_exception(&ty)));
 
     let offset = |at: usize| (at - start) as u32;
     let code_at = offset(reader.original_position());
@@ -71,7 +84,7 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, context: Context) ->
     let mut flow =
         Flow::new(Vec::with_capacity(body.range().len() / 8), context.imports, context.imports_escape, code_at, entry);
     let mut nan = (context.options.nan == NanRule::Injected).then(|| NanFlow::new(validator, parameters));
-    let mut plan = Plan { code_at, local_groups, locals, ..Plan::default() };
+    let mut plan = Plan { code_at, local_groups, locals, exceptions, ..Plan::default() };
 
     let table = operators::table();
     let mut operators = OperatorsReader::new(reader);
@@ -102,7 +115,7 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, context: Context) ->
         plan.instructions += 1;
         plan.simd |= facts.simd;
         plan.relaxed_simd |= facts.relaxed_simd;
-        plan.exceptions |= facts.exceptions;
+        plan.exceptions |= facts.exceptions || mentions_exceptions(&operator);
         let next = offset(operators.original_position());
         flow.before(offset(at), &operator, facts);
         if let (Some(nan), Some(arity)) = (&mut nan, arity) {

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each test program uses its part
 
+pub mod modules;
+
 use std::sync::Arc;
 
 use noria_sandbox::wasi::Files;
