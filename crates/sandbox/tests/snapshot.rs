@@ -191,7 +191,8 @@ fn what_stays_must_not_need_what_is_cut() {
     let needed = Recipe { constructors: None, ..recipe(&[], "write") };
     let error = take(&module(REACTOR), &needed).expect_err("no snapshot");
     assert!(matches!(error, SnapshotError::Needed { user: CONSTRUCTORS, needed: 5 }), "{error}");
-    let foreign = Recipe { cut: &[5..6], ..recipe(&[], "write") };
+    let cut = 5..6;
+    let foreign = Recipe { cut: std::slice::from_ref(&cut), ..recipe(&[], "write") };
     let error = take(&module(REACTOR), &foreign).expect_err("no snapshot");
     assert!(error.to_string().contains("no host offers"), "{error}");
 }
