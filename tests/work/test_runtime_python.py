@@ -93,6 +93,8 @@ def work_of_each_kind(seed: int) -> tuple[object, ...]:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # each compiles the runtime once more
 @pytest.mark.parametrize("engine", ["baseline", "pulley"])
 def test_other_engines_say_the_same(runtime: Runtime, engine: str) -> None:
     expected = outcome(runtime, work_of_each_kind, 3)
