@@ -218,7 +218,7 @@ def fetched(pin: Pinned, temporary: Path, report: Progress, wheel: Path | None) 
 
 
 def store(pin: Pinned, folder: Path, data: bytes) -> Path:
-    """Write the module, whole or not at all, and remove those of earlier pins."""
+    """Write the module, whole or not at all."""
     path = module_path(pin, folder)
     part = folder / f".{pin.name}-{os.getpid()}.part"
     try:
