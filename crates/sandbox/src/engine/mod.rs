@@ -7,7 +7,7 @@
 //! | [`EngineKind::Wasmtime`] | machine code for this processor | work |
 //! | [`EngineKind::Baseline`] | machine code for any processor of this architecture | checking that features do not matter |
 //! | [`EngineKind::Pulley`] | wasmtime's portable interpreter, compiled by the same front end | a second opinion on everything |
-//! | [`EngineKind::Wasmi`] | an interpreter by other authors | a second opinion on modules without exceptions |
+//! | [`EngineKind::Wasmi`] | an interpreter by other authors | a second opinion on modules without exceptions, in tests only: it has crashed on random modules |
 //!
 //! **Time.** A unit ends by its fuel. Nothing here watches a clock: checks in compiled code cost time on every loop, so
 //! whoever needs a limit in seconds runs units in a worker process and kills it.
