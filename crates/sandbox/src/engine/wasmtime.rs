@@ -186,16 +186,20 @@ struct State {
     run: Run,
     fuel: Option<Global>,
     memory: Option<Memory>,
+    /// Whether the memory that the program asked for last is within its limits: the machine owes it.
+    memory_is_due: bool,
 }
 
 impl ResourceLimiter for State {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool, Error> {
-        Ok(Run::memory_may_be(desired))
+    fn memory_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> Result<bool, Error> {
+        let allowed = Run::memory_may_be(desired);
+        self.memory_is_due = allowed && maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(allowed)
     }
 
     fn memory_grow_failed(&mut self, error: Error) -> Result<(), Error> {
-        // Also called when the module's own maximum is reached, which is no failure of the machine.
-        if error.is::<std::io::Error>() {
+        // Also called where the program asks for more than it may have, which is no failure of the machine.
+        if self.memory_is_due {
             self.run.fail(MachineError::NoMemory(format!("{error:#}")));
             return Err(error);
         }
@@ -256,7 +260,7 @@ impl Compiled for Program {
 impl Program {
     fn run_here(&self, run: Run) -> Result<Outcome, MachineError> {
         let fuel_limit = run.fuel_limit();
-        let state = State { run, fuel: None, memory: None };
+        let state = State { run, fuel: None, memory: None, memory_is_due: false };
         let mut store = Store::new(self.instance.module().engine(), state);
         store.limiter(|state| state);
         let instance = match self.instance.instantiate(&mut store) {
