@@ -16,6 +16,7 @@ from noria.work.ids import InvalidFuelLimit, ProgramId, program_id
 from noria.work.receipts import Status
 from noria.work.worker_channel import PART_BYTES_MAX, RUN, Channel, Frame
 from noria.work.workers import (
+    ENGINES,
     CacheFailure,
     InputTooLarge,
     InvalidProgram,
@@ -112,7 +113,7 @@ def test_a_unit_that_needs_all_its_memory_gets_it(pool: WorkerPool, folder: Path
 
 def test_every_engine_gives_the_same(folder: Path) -> None:
     outcomes = set()
-    for engine in ("wasmtime", "baseline", "pulley", "wasmi"):
+    for engine in ENGINES:
         with WorkerPool(1, cache=folder / "cache", engine=engine) as pool:
             outcome = pool.submit(place(folder, SPIN), turns(1000), 10**6).result(PATIENCE)
             outcomes.add((outcome.status, outcome.output, outcome.fuel))
