@@ -21,8 +21,8 @@ from noria.work.workers import WorkerPool
 REPOSITORY = Path(example.__file__).resolve().parent.parent.parent
 SMALL = noria(64, 36, 4)
 SMALL_SHA256 = "69e2bd7aad8b754e8e7ae9ec3feac3200b4a66630017ba71a25445584482e2e7"
-SMALL_FUEL = 157930728
-SMALL_ROOT = "b0cf6cccc97247e7701e934a130b266b071dda89e947e34c674887dff901b1ff"
+SMALL_FUEL = 247475447
+SMALL_ROOT = "1c6864df7cfbf0b00cb83da740a17c6fe49b321b8d829fdc137fb618dfbc80c1"
 
 
 @pytest.fixture(scope="module")
