@@ -93,6 +93,8 @@ conformance: build ## Public Ethereum suites in full; the sandbox on ten times a
 	$(call say,Tries and RLP)
 	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) -m 'conformance or not conformance' \
 		tests/conformance tests/primitives/test_rlp_suite.py
+	$(call say,The examples in a hundred processes)
+	@$(BIN)/python -m pytest -q -m 'conformance or not conformance' tests/examples/test_everywhere.py
 
 contracts: $(STAMPS)/contracts ## Compile the system contracts into the package
 
