@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,6 +26,9 @@ for _library in ("py_ecc", "ethereum"):
     with suppress(ImportError):
         importlib.import_module(_library)
 sys.setrecursionlimit(_limit)
+
+# A program in the background of a shell ignores interrupts, and so would every program that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two busy cores say nothing about the code under test. In CI the examples are the same on every run.
 settings.register_profile("noria", deadline=None, derandomize=bool(os.environ.get("CI")))

