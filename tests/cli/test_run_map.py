@@ -235,7 +235,9 @@ def test_two_runs_do_not_write_one_file(long_run: tuple[list[str], Path]) -> Non
         while not output.exists() or not output.read_bytes():
             assert time.monotonic() < deadline
             time.sleep(0.005)
+        process.send_signal(signal.SIGSTOP)  # Or it might end before the second begins.
         second = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+        process.send_signal(signal.SIGCONT)
         assert_one_line_error(second, 1, "written by another process")
         assert process.wait(timeout=LIMIT_SECONDS) == 0
 
