@@ -31,7 +31,7 @@ PYO3_ENV = PYO3_PYTHON=$(abspath $(BIN)/python) PYO3_BUILD_EXTENSION_MODULE=1 \
 say = @printf '\033[1m==> %s\033[0m\n' "$(1)"
 need = command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 1; }
 
-.PHONY: help build demo test lint format bench conformance contracts lock clean peers runtime
+.PHONY: help build demo test lint format bench conformance contracts lock clean peers runtime soak
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -95,6 +95,9 @@ conformance: build ## Public Ethereum suites in full; the sandbox on ten times a
 		tests/conformance tests/primitives/test_rlp_suite.py
 	$(call say,The examples in a hundred processes)
 	@$(BIN)/python -m pytest -q -m 'conformance or not conformance' tests/examples/test_everywhere.py
+
+soak: build ## Networks of real processes for many minutes: statistics, stopped nodes, partitions
+	@$(BIN)/python -m pytest -q -n0 -s -m soak tests/node/test_soak.py
 
 contracts: $(STAMPS)/contracts ## Compile the system contracts into the package
 

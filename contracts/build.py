@@ -26,13 +26,18 @@ def compile_contract(source: Path) -> dict[str, Any]:
     # The path is relative: nothing of this machine may reach the output.
     path = Path(source.name)
     output: dict[str, Any] = compile_from_file_input(
-        FileInput(0, path, path, text), output_formats=["abi", "bytecode_runtime", "settings_dict"]
+        FileInput(0, path, path, text), output_formats=["abi", "bytecode_runtime", "layout", "settings_dict"]
     )
-    settings = output["settings_dict"]
+    settings, layout = output["settings_dict"], output["layout"]
+    immutables = sorted(layout.get("code_layout", {}).items(), key=lambda item: item[1]["offset"])
+    # They are appended to the code in this order, a word each.
+    assert [item["offset"] for _, item in immutables] == [32 * i for i in range(len(immutables))]
     return {
         "name": source.stem,
         "abi": output["abi"],
         "runtime_bytecode": output["bytecode_runtime"],
+        "immutables": [name for name, _ in immutables],
+        "storage": {name: item["slot"] for name, item in layout.get("storage_layout", {}).items()},
         "compiler": f"vyper {COMPILER}",
         "settings": {"evm_version": settings["evm_version"], "optimize": settings["optimize"]},
         "source_sha256": hashlib.sha256(text.encode()).hexdigest(),

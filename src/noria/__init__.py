@@ -7,6 +7,7 @@ Rooms, lowest first; each imports only those below it:
 - `noria.primitives`: hashes, RLP, keys, amounts, hexadecimal text, addresses.
 - `noria.work`: units of work, receipts, Python functions as data, the processes that run them.
 - `noria.execution`: chain specification, system contracts, mempool, accounts.
+- `noria.consensus`: what makes a block right, as pure functions.
 - `noria.chain`: the one writer that joins engine and mempool; block production; events.
 - `noria.node`: a node put together and its life.
 - `noria.rpc`: Ethereum's JSON-RPC over HTTP and WebSocket.

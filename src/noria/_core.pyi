@@ -62,6 +62,16 @@ RlpItem = bytes | list["RlpItem"]
 
 def keccak256(data: bytes) -> bytes: ...
 def blake3(data: bytes) -> bytes: ...
+
+BLAKE3_LEAF_BYTES: int
+"""The length of the pieces in which a long input can be checked against its BLAKE3 hash."""
+
+def blake3_leaf(place: int, data: bytes, alone: bool) -> bytes:
+    """The value of the piece at this place; ``alone`` where the input has no other. Raise `ValueError`."""
+
+def blake3_root(leaves: bytes) -> bytes:
+    """The hash of the input whose pieces have these values, 32 bytes each. Raise `ValueError`."""
+
 def rlp_encode(item: Any) -> bytes:
     """Encode nested lists of bytes."""
 
@@ -88,6 +98,11 @@ def bls_sign(secret_key: bytes, message: bytes) -> bytes:
     """96 bytes, ciphersuite ``BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_``."""
 
 def bls_verify(public_key: bytes, message: bytes, signature: bytes) -> bool: ...
+def bls_aggregate(signatures: Sequence[bytes]) -> bytes:
+    """Sum of at least one signature; raise `InvalidKey`."""
+
+def bls_verify_aggregate(public_keys: Sequence[bytes], message: bytes, signature: bytes) -> bool:
+    """Whether a sum of signatures is that of these keys for one message; never of no keys."""
 
 # ---------------------------------------------------------------- transactions (crates/evm)
 @final
@@ -397,3 +412,140 @@ def take_snapshot(
     ``words`` (address, old, new) change its memory after them;
     ``padded`` (function without results, bytes) take more of its stack. The bytes are the same on
     every machine. Raise `InvalidProgram` (kinds ``invalid``, ``unfit``, ``turn``) or `MachineFailure`."""
+
+# ---------------------------------------------------------------- network (crates/network)
+class NetworkError(NoriaError):
+    """Something that the network did not do. ``args == (kind, message)``.
+
+    ``kind`` is a stable word: ``"configuration"``, ``"listen"``, ``"system"`` of a network that does not start;
+    ``"busy"`` (too much is under way), ``"closed"``, ``"unsupported"`` (no such topic or protocol), ``"malformed"``
+    (too long) of one that runs.
+    """
+
+@final
+class NetworkMessage:
+    """A message of gossip that awaits its verdict."""
+
+    @property
+    def handle(self) -> int: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def source(self) -> str:
+        """The peer that passed it on."""
+    @property
+    def data(self) -> bytes: ...
+
+@final
+class NetworkRequest:
+    """A peer's request that awaits its answer."""
+
+    @property
+    def handle(self) -> int: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
+
+@final
+class NetworkOutcome:
+    """What came of something that was asked for under a ticket."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def data(self) -> bytes:
+        """A peer's answer; of a published message one byte, 1 where a peer was there; of a dial the peer's name."""
+    @property
+    def failure(self) -> str | None:
+        """``"not-connected"``, ``"unsupported"``, ``"timeout"``, ``"refused"``, ``"malformed"``, ``"busy"``,
+        ``"dial"``, ``"closed"``, or ``None`` where it worked."""
+    @property
+    def message(self) -> str: ...
+
+@final
+class NetworkNotice:
+    """Something that has happened to a peer, or to the network."""
+
+    @property
+    def kind(self) -> str:
+        """``"connected"``, ``"identified"``, ``"disconnected"``, ``"banned"``, ``"unbanned"``, ``"listening"``,
+        ``"lagged"`` (notices were lost, because nobody fetched them)."""
+    @property
+    def peer(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+@final
+class NetworkPeer:
+    """A connected peer."""
+
+    @property
+    def peer(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def listens(self) -> list[str]: ...
+    @property
+    def outbound(self) -> bool: ...
+    @property
+    def agent(self) -> str: ...
+    @property
+    def protocols(self) -> list[str]: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def round_trip_seconds(self) -> float | None: ...
+    @property
+    def connected_seconds(self) -> float: ...
+
+@final
+class Network:
+    """A libp2p swarm on threads of its own. No method waits, except the constructor and `close`.
+
+    ``seed`` is the identity, 32 bytes; ``config`` is JSON (`noria.network.config.TransportConfig`). Methods raise
+    `NetworkError` where something cannot even be asked for, and `ValueError` for what is no address or no peer's name.
+    """
+
+    def __new__(cls, seed: bytes, config: bytes) -> Network: ...
+    @property
+    def peer_id(self) -> str: ...
+    @property
+    def descriptor(self) -> int | None:
+        """A file descriptor that is readable while `drain` has something to give; only to be waited for, and none
+        when the network is closed."""
+    @property
+    def listening(self) -> list[str]: ...
+    def drain(self, limit: int) -> list[NetworkMessage | NetworkRequest | NetworkOutcome | NetworkNotice]:
+        """Take at most ``limit`` events, oldest first."""
+    def publish(self, topic: str, data: bytes) -> int:
+        """The ticket of its outcome."""
+    def subscribe(self, topic: str, wanted: bool) -> None: ...
+    def verdict(self, handle: int, verdict: str) -> None:
+        """``"accept"``, ``"ignore"`` or ``"reject"``. Too late is no error: the message was ignored by then."""
+    def request(self, peer: str, protocol: str, data: bytes, timeout_seconds: float | None = None) -> int:
+        """The ticket of its outcome."""
+    def serve(self, protocols: list[str]) -> None:
+        """Take requests of these protocols from now on, and of no others."""
+    def respond(self, handle: int, data: bytes) -> bool:
+        """Answer a request; false where nobody waits any more."""
+    def refuse(self, handle: int, reason: str) -> bool: ...
+    def dial(self, address: str) -> int:
+        """The ticket of its outcome."""
+    def disconnect(self, peer: str) -> None: ...
+    def score(self, peer: str, delta: float, reason: str) -> None: ...
+    def ban(self, peer: str, duration_seconds: float, reason: str) -> None: ...
+    def unban(self, peer: str) -> None: ...
+    def peers(self) -> list[NetworkPeer]: ...
+    def bans(self) -> list[tuple[str, float, str]]:
+        """Peer, seconds left, reason."""
+    def statistics(self) -> dict[str, int]: ...
+    def close(self) -> None:
+        """Say goodbye and stop all threads, within a few seconds, without the GIL."""
+
+def peer_id(seed: bytes) -> str:
+    """The name of the peer that an identity's seed makes."""

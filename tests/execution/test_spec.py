@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.execution import spec as module
+from noria.execution.parameters import DEVNET
 from noria.execution.spec import ChainSpec, GenesisAccount, SpecError, dev_spec
 from noria.execution.system_contracts import genesis_contracts
 from noria.primitives.types import Address, Hash32, Wei
@@ -105,7 +106,7 @@ def _account(field: str, value: object) -> Callable[[Document], None]:
         (_account("balance", "-1"), f"alloc.{BOB}.balance: '-1' is not an amount"),
         (_account("balance", "5"), f"alloc.{BOB}.balance: '5' needs one of the units"),
         (_account("balance", hex(2**256)), f"alloc.{BOB}.balance: hex number > 256 bits"),
-        (_account("balance", hex(2**256 - 1)), "alloc: all balances together exceed"),
+        (_account("balance", hex(2**256 - 1)), "alloc: all balances, bonds and the vault together exceed"),
         (_account("nonce", hex(2**64 - 1)), f"alloc.{BOB}.nonce: 18446744073709551615 is not within"),
         (_account("nonce", "0x01"), f"alloc.{BOB}.nonce: hex number with leading zero digits"),
         (_account("code", "0x0"), f"alloc.{BOB}.code: hex string of odd length"),
@@ -128,7 +129,7 @@ def test_every_bad_value_is_named_on_one_line(change: Callable[[Document], objec
     assert len(str(raised.value)) < 300
 
 
-@pytest.mark.parametrize("contract", genesis_contracts(), ids=lambda contract: contract.name)
+@pytest.mark.parametrize("contract", genesis_contracts(DEVNET, 0), ids=lambda contract: contract.name)
 def test_the_protocols_addresses_cannot_be_given_away(contract: Any) -> None:
     content = document()
     content["alloc"]["0x" + contract.address.hex()] = {"balance": "1 wei"}
@@ -228,11 +229,11 @@ def test_engine_json_adds_the_system_contracts_and_keeps_the_rest() -> None:
     assert engine["hardforks"] == [["cancun", 0], ["prague", 10], ["osaka", 20]]
     assert engine["noria_precompiles"] is True
     assert engine["alloc"][ALICE]["balance"] == hex(15 * 10**17)
-    for contract in genesis_contracts():
+    for contract in genesis_contracts(spec.parameters, spec.timestamp):
         account = engine["alloc"]["0x" + contract.address.hex()]
         assert account["code"] == "0x" + contract.code.hex()
         assert (account["nonce"], account["balance"]) == ("0x1", "0x0")
-    assert len(engine["alloc"]) == 2 + len(genesis_contracts())
+    assert len(engine["alloc"]) == 2 + len(genesis_contracts(DEVNET, 0))
 
 
 def test_alloc_cannot_be_changed_afterwards() -> None:

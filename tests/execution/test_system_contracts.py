@@ -5,11 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.execution import system_contracts as sc
+from noria.execution.parameters import DEVNET
 from noria.primitives.hashes import keccak256
 
 
 def test_addresses_are_those_of_the_protocol() -> None:
-    assert sc.CONSENSUS.hex() == "4e6f726961000000000000000000000000000001"
+    numbered = (
+        sc.BURNED,
+        sc.CONSENSUS,
+        sc.MINER_REGISTRY,
+        sc.WORK_LEDGER,
+        sc.JOB_MARKET,
+        sc.SETTLEMENT,
+        sc.COURT,
+        sc.PROGRAM_REGISTRY,
+        sc.REWARD_POOL,
+    )
+    for number, address in enumerate(numbered):
+        assert address.hex() == f"4e6f72696100000000000000000000000000{number:04x}"
     assert sc.BLAKE3_PRECOMPILE.hex() == "4e6f726961000000000000000000000000000101"
     assert sc.BLS_VERIFY_PRECOMPILE.hex() == "4e6f726961000000000000000000000000000102"
     assert sc.SYSTEM_CALLER.hex() == "f" * 39 + "e"
@@ -32,23 +45,31 @@ def test_addresses_are_those_of_the_protocol() -> None:
     ],
 )
 def test_adopted_contracts_are_byte_for_byte_ethereums(name: str, address: str, code_hash: str) -> None:
-    [contract] = [contract for contract in sc.genesis_contracts() if contract.name == name]
+    [contract] = [contract for contract in sc.genesis_contracts(DEVNET, 0) if contract.name == name]
     assert contract.address.hex() == address
     assert keccak256(contract.code).hex() == code_hash
 
 
 def test_genesis_contracts_stand_at_distinct_reserved_addresses_with_code() -> None:
-    contracts = sc.genesis_contracts()
-    assert len({contract.address for contract in contracts}) == len(contracts) == 3
+    contracts = sc.genesis_contracts(DEVNET, 0)
+    assert len({contract.address for contract in contracts}) == len(contracts) == 6
     assert all(contract.code and sc.is_reserved(contract.address) for contract in contracts)
 
 
-def test_consensus_artifact_describes_its_interface() -> None:
-    artifact = sc.artifact("Consensus")
-    functions = {entry["name"] for entry in artifact.abi if entry["type"] == "function"}
-    assert {"begin_block", "prev_randao"} <= functions
+@pytest.mark.parametrize(
+    ("name", "functions"),
+    [
+        ("Consensus", {"begin_block", "begin_slot", "prev_randao", "randomness", "finality", "wake"}),
+        ("MinerRegistry", {"register", "update", "unbond", "withdraw", "wake", "slash", "penalise", "draw"}),
+        ("WorkLedger", {"credit", "void", "begin_epoch", "windows", "locate"}),
+        ("RewardPool", {"feed", "begin_epoch", "pay_proposer"}),
+    ],
+)
+def test_artifacts_describe_their_interface(name: str, functions: set[str]) -> None:
+    artifact = sc.artifact(name)
+    assert functions <= {entry["name"] for entry in artifact.abi if entry["type"] == "function"}
     assert artifact.compiler == "vyper 0.4.3"
-    assert len(artifact.code) <= 24_576
+    assert len(artifact.code) + 32 * len(artifact.immutables) <= 24_576
 
 
 def test_unknown_artifact_is_an_error() -> None:

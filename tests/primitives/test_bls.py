@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from py_ecc.bls import G2ProofOfPossession as Oracle
 
-from noria.primitives.keys import BlsSecretKey, InvalidKey, bls_verify
+from noria import _core
+from noria.primitives.keys import BlsSecretKey, InvalidKey, bls_aggregate, bls_verify, bls_verify_aggregate
 
 ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
 KEY = BlsSecretKey.from_seed(bytes(range(32)))
@@ -130,3 +131,58 @@ def test_new_keys_differ_and_work() -> None:
     assert first != second
     assert bls_verify(first.public_key, b"m", first.sign(b"m"))
     assert not bls_verify(second.public_key, b"m", first.sign(b"m"))
+
+
+# ---------------------------------------------------------------- sums
+
+needs_sums = pytest.mark.skipif(
+    not hasattr(_core, "bls_aggregate"), reason="the extension is older than bls_aggregate: make build"
+)
+KEYS = [BlsSecretKey.from_seed(bytes([number]) * 32) for number in range(4)]
+PUBLIC_KEYS = [key.public_key for key in KEYS]
+
+
+@needs_sums
+def test_a_sum_of_signatures_is_that_of_an_independent_library() -> None:
+    signatures = [key.sign(b"m") for key in KEYS]
+    total = bls_aggregate(signatures)
+    assert total == Oracle.Aggregate(signatures)
+    assert bls_aggregate(signatures[:1]) == signatures[0]
+    assert bls_verify_aggregate(PUBLIC_KEYS, b"m", total)
+    assert Oracle.FastAggregateVerify(PUBLIC_KEYS, b"m", total)
+
+
+@needs_sums
+def test_a_sum_is_of_all_its_keys_and_of_no_others() -> None:
+    total = bls_aggregate([key.sign(b"m") for key in KEYS])
+    assert bls_verify_aggregate(PUBLIC_KEYS[::-1], b"m", total)
+    assert not bls_verify_aggregate(PUBLIC_KEYS, b"other", total)
+    assert not bls_verify_aggregate(PUBLIC_KEYS[1:], b"m", total)
+    assert not bls_verify_aggregate([*PUBLIC_KEYS, KEY.public_key], b"m", total)
+    assert not bls_verify_aggregate([*PUBLIC_KEYS, PUBLIC_KEYS[0]], b"m", total)
+    assert bls_verify_aggregate([PUBLIC_KEYS[0]] * 2, b"m", bls_aggregate([KEYS[0].sign(b"m")] * 2))
+
+
+@needs_sums
+def test_nothing_and_malformed_points_have_no_sum() -> None:
+    signature = KEY.sign(b"m")
+    for signatures in ([], [signature, b""], [signature, INFINITY + bytes(95)], [signature, bytes(96)]):
+        with pytest.raises(InvalidKey, match="BLS signature"):
+            bls_aggregate(signatures)
+    negative = bytes([KEY.public_key[0] ^ 0x20]) + KEY.public_key[1:]
+    for keys in (
+        [],
+        [KEY.public_key, b""],
+        [KEY.public_key, INFINITY + bytes(47)],
+        [KEY.public_key, negative],
+    ):
+        for sign in (signature, INFINITY + bytes(95)):
+            assert not bls_verify_aggregate(keys, b"m", sign)
+
+
+@needs_sums
+@settings(max_examples=25)
+@given(st.lists(st.binary(max_size=100), max_size=3), st.binary(max_size=50), st.binary(max_size=100))
+def test_any_bytes_are_no_sum(keys: list[bytes], message: bytes, signature: bytes) -> None:
+    assert not bls_verify_aggregate(keys, message, signature)
+    assert not bls_verify_aggregate(PUBLIC_KEYS, message, signature)

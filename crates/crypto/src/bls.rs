@@ -36,6 +36,9 @@ pub enum BlsError {
     /// Key and signature are well-formed, but the key did not sign this message.
     #[error("the signature is not this key's for this message")]
     Mismatch,
+    /// No signature or key at all where at least one is needed.
+    #[error("at least one BLS signature or key is needed")]
+    Nothing,
 }
 
 /// A BLS secret key. It is erased when dropped, and `Debug` does not show it.
@@ -90,15 +93,57 @@ impl fmt::Debug for SecretKey {
 /// # Errors
 /// [`BlsError::PublicKey`], [`BlsError::Signature`] or [`BlsError::Mismatch`].
 pub fn verify(public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), BlsError> {
-    // `uncompress` insists on the compressed form, where `from_bytes` would take the uncompressed one too.
-    let public_key = min_pk::PublicKey::uncompress(public_key).map_err(|_| BlsError::PublicKey)?;
-    public_key.validate().map_err(|_| BlsError::PublicKey)?;
-    let signature = min_pk::Signature::uncompress(signature).map_err(|_| BlsError::Signature)?;
-    signature.validate(true).map_err(|_| BlsError::Signature)?;
+    verify_points(&decode_public_key(public_key)?, message, &decode_signature(signature)?)
+}
 
+/// Add signatures up. They may come from anywhere: form, subgroup and infinity are checked.
+///
+/// # Errors
+/// [`BlsError::Nothing`] or [`BlsError::Signature`].
+pub fn aggregate(signatures: &[impl AsRef<[u8]>]) -> Result<[u8; SIGNATURE_BYTES], BlsError> {
+    let points: Vec<_> = signatures.iter().map(|bytes| decode_signature(bytes.as_ref())).collect::<Result<_, _>>()?;
+    let references: Vec<_> = points.iter().collect();
+    let sum = min_pk::AggregateSignature::aggregate(&references, false).map_err(|_| BlsError::Nothing)?;
+    Ok(sum.to_signature().compress())
+}
+
+/// Check that the owners of all `public_keys` signed `message`, from the sum of their signatures. Sound only for keys
+/// whose owners have proven possession. Keys and signature may come from anywhere.
+///
+/// # Errors
+/// [`BlsError::Nothing`], [`BlsError::PublicKey`], [`BlsError::Signature`] or [`BlsError::Mismatch`].
+pub fn verify_aggregate(public_keys: &[impl AsRef<[u8]>], message: &[u8], signature: &[u8]) -> Result<(), BlsError> {
+    let signature = decode_signature(signature)?;
+    let points: Vec<_> = public_keys.iter().map(|bytes| decode_public_key(bytes.as_ref())).collect::<Result<_, _>>()?;
+    let references: Vec<_> = points.iter().collect();
+    let sum = min_pk::AggregatePublicKey::aggregate(&references, false).map_err(|_| BlsError::Nothing)?.to_public_key();
+    // Keys that cancel each other would verify the signature at infinity; nobody owns their sum.
+    sum.validate().map_err(|_| BlsError::PublicKey)?;
+    verify_points(&sum, message, &signature)
+}
+
+fn decode_public_key(bytes: &[u8]) -> Result<min_pk::PublicKey, BlsError> {
+    // `uncompress` insists on the compressed form, where `from_bytes` would take the uncompressed one too.
+    let public_key = min_pk::PublicKey::uncompress(bytes).map_err(|_| BlsError::PublicKey)?;
+    public_key.validate().map_err(|_| BlsError::PublicKey)?;
+    Ok(public_key)
+}
+
+fn decode_signature(bytes: &[u8]) -> Result<min_pk::Signature, BlsError> {
+    let signature = min_pk::Signature::uncompress(bytes).map_err(|_| BlsError::Signature)?;
+    signature.validate(true).map_err(|_| BlsError::Signature)?;
+    Ok(signature)
+}
+
+/// Check points that are known to lie in their subgroups.
+fn verify_points(
+    public_key: &min_pk::PublicKey,
+    message: &[u8],
+    signature: &min_pk::Signature,
+) -> Result<(), BlsError> {
     // One pairing check on this thread: `Signature::verify` would hand it to a thread pool and wait.
-    let key_point: &blst_p1_affine = (&public_key).into();
-    let signature_point: &blst_p2_affine = (&signature).into();
+    let key_point: &blst_p1_affine = public_key.into();
+    let signature_point: &blst_p2_affine = signature.into();
     let mut pairing = Pairing::new(true, CIPHERSUITE);
     let aggregated = pairing.aggregate(key_point, false, signature_point, false, message, &[]);
     pairing.commit();
@@ -245,6 +290,35 @@ mod tests {
         let signature = key().sign(b"message");
         assert_eq!(verify(&on_g1, b"message", &signature), Err(BlsError::PublicKey));
         assert_eq!(verify(&key().public_key(), b"message", &on_g2), Err(BlsError::Signature));
+    }
+
+    #[test]
+    fn a_sum_of_signatures_is_that_of_all_its_keys_and_of_no_others() {
+        let keys: Vec<_> = (1..=3_u8).map(|seed| SecretKey::from_seed(&[seed; 32]).unwrap()).collect();
+        let public_keys: Vec<_> = keys.iter().map(SecretKey::public_key).collect();
+        let signatures: Vec<_> = keys.iter().map(|key| key.sign(b"message")).collect();
+        let sum = aggregate(&signatures).unwrap();
+        assert_eq!(verify_aggregate(&public_keys, b"message", &sum), Ok(()));
+        assert_eq!(verify_aggregate(&public_keys, b"another", &sum), Err(BlsError::Mismatch));
+        assert_eq!(verify_aggregate(&public_keys[1..], b"message", &sum), Err(BlsError::Mismatch));
+        assert_eq!(aggregate(&signatures[..1]).unwrap(), signatures[0]);
+        assert_eq!(verify_aggregate(&public_keys[..1], b"message", &signatures[0]), Ok(()));
+    }
+
+    #[test]
+    fn sums_of_nothing_or_of_malformed_points_are_refused() {
+        let none: [&[u8]; 0] = [];
+        let (public_key, signature) = (key().public_key(), key().sign(b"message"));
+        assert_eq!(aggregate(&none), Err(BlsError::Nothing));
+        assert_eq!(verify_aggregate(&none, b"message", &signature), Err(BlsError::Nothing));
+        assert_eq!(aggregate(&[signature.to_vec(), infinity(96)]), Err(BlsError::Signature));
+        let with_infinity = [public_key.to_vec(), infinity(48)];
+        assert_eq!(verify_aggregate(&with_infinity, b"message", &signature), Err(BlsError::PublicKey));
+        // A key and its negative add up to infinity.
+        let mut negative = public_key.to_vec();
+        negative[0] ^= 0x20;
+        let cancelling = [public_key.to_vec(), negative];
+        assert_eq!(verify_aggregate(&cancelling, b"message", &signature), Err(BlsError::PublicKey));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! could inflate) and errors that name what was wrong.
 //!
 //! - [`hash`]: Keccak-256 and BLAKE3.
+//! - [`tree`]: BLAKE3 piece by piece, to check a long input while it arrives.
 //! - [`rlp`]: Ethereum's recursive length prefix, decoded strictly.
 //! - [`ecdsa`]: secp256k1 signatures with recovery, the accounts' signatures.
 //! - [`bls`]: BLS12-381 signatures with keys in G1, the consensus signatures.
@@ -16,5 +17,6 @@ pub mod bls;
 pub mod ecdsa;
 pub mod hash;
 pub mod rlp;
+pub mod tree;
 
 pub use alloy_primitives::{Address, B256};

@@ -1,6 +1,8 @@
 //! Between Python's bytes and integers and the engines' types.
 
 use alloy_primitives::{Address, B256, U256};
+use noria_network::PeerId;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyInt};
@@ -25,6 +27,11 @@ pub fn addresses(list: &[PyBackedBytes]) -> PyResult<Vec<Address>> {
 /// Many hashes.
 pub fn hashes(list: &[PyBackedBytes]) -> PyResult<Vec<B256>> {
     list.iter().map(|bytes| hash(bytes)).collect()
+}
+
+/// The name of a peer.
+pub fn peer(text: &str) -> PyResult<PeerId> {
+    noria_network::addresses::parse_peer(text).map_err(PyValueError::new_err)
 }
 
 /// Python bytes.

@@ -1,6 +1,6 @@
 //! Hashes, RLP, keys and signatures.
 
-use noria_crypto::{bls, ecdsa, hash, rlp};
+use noria_crypto::{bls, ecdsa, hash, rlp, tree};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -21,6 +21,18 @@ fn keccak256<'py>(py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
 #[pyfunction]
 fn blake3<'py>(py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
     convert::bytes(py, hash::blake3(data))
+}
+
+#[pyfunction]
+fn blake3_leaf<'py>(py: Python<'py>, place: u64, data: PyBackedBytes, alone: bool) -> PyResult<Bound<'py, PyBytes>> {
+    let value = py.detach(|| tree::leaf(place, &data, alone));
+    Ok(convert::bytes(py, value.map_err(|error| PyValueError::new_err(error.to_string()))?))
+}
+
+#[pyfunction]
+fn blake3_root<'py>(py: Python<'py>, leaves: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let root = tree::root(leaves).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok(convert::bytes(py, root))
 }
 
 #[pyfunction]
@@ -112,10 +124,29 @@ fn bls_verify(py: Python<'_>, public_key: PyBackedBytes, message: PyBackedBytes,
     py.detach(|| bls::verify(&public_key, &message, &signature).is_ok())
 }
 
+#[pyfunction]
+fn bls_aggregate(py: Python<'_>, signatures: Vec<PyBackedBytes>) -> PyResult<Bound<'_, PyBytes>> {
+    let sum = py.detach(|| bls::aggregate(&signatures)).map_err(key_error)?;
+    Ok(convert::bytes(py, sum))
+}
+
+#[pyfunction]
+fn bls_verify_aggregate(
+    py: Python<'_>,
+    public_keys: Vec<PyBackedBytes>,
+    message: PyBackedBytes,
+    signature: PyBackedBytes,
+) -> bool {
+    py.detach(|| bls::verify_aggregate(&public_keys, &message, &signature).is_ok())
+}
+
 /// Add the functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(keccak256, module)?)?;
     module.add_function(wrap_pyfunction!(blake3, module)?)?;
+    module.add("BLAKE3_LEAF_BYTES", tree::LEAF_BYTES)?;
+    module.add_function(wrap_pyfunction!(blake3_leaf, module)?)?;
+    module.add_function(wrap_pyfunction!(blake3_root, module)?)?;
     module.add_function(wrap_pyfunction!(rlp_encode, module)?)?;
     module.add_function(wrap_pyfunction!(rlp_decode, module)?)?;
     module.add_function(wrap_pyfunction!(trie_root, module)?)?;
@@ -125,5 +156,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(bls_secret_key, module)?)?;
     module.add_function(wrap_pyfunction!(bls_public_key, module)?)?;
     module.add_function(wrap_pyfunction!(bls_sign, module)?)?;
-    module.add_function(wrap_pyfunction!(bls_verify, module)?)
+    module.add_function(wrap_pyfunction!(bls_verify, module)?)?;
+    module.add_function(wrap_pyfunction!(bls_aggregate, module)?)?;
+    module.add_function(wrap_pyfunction!(bls_verify_aggregate, module)?)
 }

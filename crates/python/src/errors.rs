@@ -1,6 +1,7 @@
 //! Python exceptions of the engines.
 
 use noria_evm::errors::{BlockError, RequestError, TransactionError};
+use noria_network::{Failure, StartError};
 use noria_sandbox::snapshot::SnapshotError;
 use noria_sandbox::{CompileError, LoadError, MachineError, ProfileError, SandboxError};
 use noria_state::StoreError as Store;
@@ -24,6 +25,7 @@ create_exception!(_core, StoreFull, StoreError, "The disk or the maximum size is
 create_exception!(_core, InvalidProgram, NoriaError, "A program that cannot be run: (kind, message).");
 create_exception!(_core, CacheFailure, NoriaError, "The cache of compiled code cannot be used.");
 create_exception!(_core, MachineFailure, NoriaError, "This machine failed; never the result of a unit.");
+create_exception!(_core, NetworkError, NoriaError, "Something that the network did not do: (kind, message).");
 
 /// Add every exception to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -43,7 +45,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("StoreFull", py.get_type::<StoreFull>())?;
     module.add("InvalidProgram", py.get_type::<InvalidProgram>())?;
     module.add("CacheFailure", py.get_type::<CacheFailure>())?;
-    module.add("MachineFailure", py.get_type::<MachineFailure>())
+    module.add("MachineFailure", py.get_type::<MachineFailure>())?;
+    module.add("NetworkError", py.get_type::<NetworkError>())
 }
 
 /// A store's error as its exception.
@@ -136,4 +139,19 @@ pub fn sandbox(error: SandboxError) -> PyErr {
 /// An argument of the wrong length: a mistake of the calling program.
 pub fn length(what: &str, expected: usize, found: usize) -> PyErr {
     PyValueError::new_err(format!("{what} must be {expected} bytes long, got {found}"))
+}
+
+/// Why a network did not start, as its exception.
+pub fn start(error: StartError) -> PyErr {
+    let kind = match error {
+        StartError::Config(_) | StartError::Seed(_) => "configuration",
+        StartError::Listen(..) => "listen",
+        StartError::System(_) => "system",
+    };
+    NetworkError::new_err((kind, error.to_string()))
+}
+
+/// Something that the network did not do, as its exception.
+pub fn network(failure: Failure) -> PyErr {
+    NetworkError::new_err((failure.kind.name(), failure.message))
 }

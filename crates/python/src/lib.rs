@@ -5,6 +5,7 @@ mod convert;
 mod crypto;
 mod engine;
 mod errors;
+mod network;
 mod sandbox;
 mod transaction;
 
@@ -19,5 +20,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     transaction::register(module)?;
     block::register(module)?;
     engine::register(module)?;
-    sandbox::register(module)
+    sandbox::register(module)?;
+    network::register(module)
 }

@@ -48,7 +48,7 @@ class PendingEvent:
     transactions: list[Transaction]
 
 
-Event = TypeVar("Event", HeadEvent, PendingEvent)
+Event = TypeVar("Event")
 
 
 class SubscriptionClosed(Exception):

@@ -12,14 +12,22 @@ from typing import Any, Final, TypeVar
 import msgspec
 import structlog
 
-from noria._core import Engine, Header, InvalidTransaction, NoriaError, Transaction
+from noria._core import (
+    BlockAttributes,
+    Engine,
+    ExecutedBlock,
+    Header,
+    InvalidTransaction,
+    NoriaError,
+    Transaction,
+)
 from noria.chain.admission import Admission, Outcome
 from noria.chain.clock import ChainClock
 from noria.chain.errors import ChainStopped
 from noria.chain.events import Events, HeadEvent, PendingEvent
 from noria.chain.production import Automine, IntervalMining, dev_attributes
 from noria.chain.waiting import TransactionLocation, Waiters
-from noria.chain.writer import ChainWriter, HeadChange
+from noria.chain.writer import EXTEND, ChainWriter, Extend, HeadChange
 from noria.execution.mempool import Mempool, MempoolLimits
 from noria.execution.rejections import RejectedTransaction
 from noria.execution.spec import ChainSpec
@@ -266,6 +274,51 @@ class Chain:
         """
         await self._exclusive(self._revert(block_hash))
 
+    async def build(self, attributes: BlockAttributes, *, deadline_seconds: float) -> ExecutedBlock:
+        """Execute what is pending as a child of the head; nothing is stored.
+
+        Candidates that turn out to be invalid leave the mempool.
+
+        Parameters
+        ----------
+        attributes
+            What the proposer decides.
+        deadline_seconds
+            When to stop taking in transactions.
+        """
+        parent = self.pool_head
+        candidates = self.mempool.candidates(
+            parent.next_base_fee(), limit=self.spec.gas_limit // TRANSFER_GAS + _SPARE_CANDIDATES
+        )
+        built, accounts = await self.read(
+            self._writer.draft, parent, attributes, candidates, deadline_seconds
+        )
+        if parent.hash == self.pool_head.hash:
+            self._refresh(accounts)
+            self._drop_rejected(built.rejected)
+        return built
+
+    async def store(self, block: ExecutedBlock) -> Header:
+        """Store a block that was built here; it becomes the head if it extends the present one."""
+        return await self._exclusive(self._store(block))
+
+    async def execute(self, rlp: bytes, system_calls: Iterable[tuple[bytes, bytes]]) -> Header:
+        """Check, execute and store a block made elsewhere; it becomes the head if it extends the present one.
+
+        Which of several branches is the head is not decided here: see `switch_to`. Raises as `import_block`.
+        """
+        return await self._exclusive(self._import(rlp, tuple(system_calls), EXTEND))
+
+    async def switch_to(self, block_hash: bytes) -> None:
+        """Make a stored block the head; transactions of the blocks taken back wait again.
+
+        Raises
+        ------
+        UnknownBlock
+            There is no such block.
+        """
+        await self._exclusive(self._switch(block_hash))
+
     # ------------------------------------------------------------ time
 
     @property
@@ -367,7 +420,7 @@ class Chain:
         return self.pool_head, built.change is not None or dropped > 0
 
     async def _import(
-        self, rlp: bytes, system_calls: tuple[tuple[bytes, bytes], ...], make_head: bool | None
+        self, rlp: bytes, system_calls: tuple[tuple[bytes, bytes], ...], make_head: bool | Extend | None
     ) -> Header:
         senders = self.mempool.senders()
         header, change = await self._write(self._writer.execute, rlp, system_calls, make_head, senders)
@@ -377,6 +430,17 @@ class Chain:
 
     async def _revert(self, block_hash: bytes) -> None:
         self._adopt(await self._write(self._writer.set_head, block_hash, self.mempool.senders()))
+
+    async def _store(self, block: ExecutedBlock) -> Header:
+        change = await self._write(self._writer.store, block, self.mempool.senders())
+        if change is not None:
+            self._adopt(change)
+        return block.header
+
+    async def _switch(self, block_hash: bytes) -> None:
+        if block_hash != self.pool_head.hash:
+            senders = self.mempool.senders()
+            self._adopt(await self._write(self._writer.switch_to, block_hash, senders))
 
     def _adopt(self, change: HeadChange) -> None:
         """Follow a change of the head that is already stored."""

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
-from noria._core import BlockAttributes, Engine, Header, Transaction, UnknownBlock
+from noria._core import BlockAttributes, Engine, ExecutedBlock, Header, Transaction, UnknownBlock
 
 BUILD_SECONDS_MAX: Final = 10.0
 """Execution of one block's candidates stops after this time; the rest waits for the next block."""
 REINSTATED_MAX: Final = 32_768
 """Transactions of removed blocks that come back to the mempool; those of the newest blocks first."""
+
+
+class Extend(Enum):
+    """Say that a block becomes the head if it extends the present one, however long other branches are."""
+
+    EXTEND = "extend"
+
+
+EXTEND: Final = Extend.EXTEND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +113,7 @@ class ChainWriter:
         self,
         rlp: bytes,
         system_calls: Sequence[tuple[bytes, bytes]],
-        make_head: bool | None,
+        make_head: bool | Extend | None,
         senders: Collection[bytes],
     ) -> tuple[Header, HeadChange | None]:
         """Check and store a block; by default a longer chain becomes canonical.
@@ -116,7 +126,9 @@ class ChainWriter:
         head = self._engine.head
         block = self._engine.execute(rlp, system_calls)
         header = block.header
-        if make_head is None:
+        if isinstance(make_head, Extend):
+            make_head = header.parent_hash == head.hash
+        elif make_head is None:
             make_head = header.number > head.number
         if self._engine.header(header.hash) is None:
             extends = make_head and header.parent_hash == head.hash
@@ -126,6 +138,39 @@ class ChainWriter:
         if not make_head or header.hash == head.hash:
             return header, None
         return header, self._set_head(header.hash, senders, reinstate=True)
+
+    def draft(
+        self,
+        parent: Header,
+        attributes: BlockAttributes,
+        candidates: Sequence[Transaction],
+        deadline_seconds: float,
+    ) -> tuple[ExecutedBlock, dict[bytes, tuple[int, int]]]:
+        """Make a child of a block without storing it.
+
+        Returns
+        -------
+        (block, accounts)
+            And the accounts, after the parent, of those who sent what was refused.
+        """
+        block = self._engine.build(
+            parent.hash, attributes, candidates, deadline_seconds=min(deadline_seconds, BUILD_SECONDS_MAX)
+        )
+        refused = {tx_hash for tx_hash, _, _ in block.rejected}
+        senders = {transaction.sender for transaction in candidates if transaction.hash in refused}
+        return block, self._accounts(parent.hash, senders)
+
+    def store(self, block: ExecutedBlock, senders: Collection[bytes]) -> HeadChange | None:
+        """Store a block that was made here; if it extends the head, it becomes the head."""
+        header = block.header
+        extends = header.parent_hash == self._engine.head.hash
+        if self._engine.header(header.hash) is None:
+            self._engine.commit(block, make_head=extends)
+        return self._change(header, [], [header.hash], senders) if extends else None
+
+    def switch_to(self, block_hash: bytes, senders: Collection[bytes]) -> HeadChange:
+        """Make a stored block the head; the transactions of removed blocks come back."""
+        return self._set_head(block_hash, senders, reinstate=True)
 
     def set_head(self, block_hash: bytes, senders: Collection[bytes]) -> HeadChange:
         """Make a stored block the head; the transactions of removed blocks do not come back."""

@@ -128,7 +128,7 @@ async def _serve(node_config: DevConfig, rpc_config: RpcConfig, quiet: bool) -> 
         loop.add_signal_handler(number, stop.set)
     async with DevNode(node_config) as node:
         keys = {bytes(account.address): account.private_key for account in node.accounts}
-        backend = Backend(node.chain, _client_version(), DevAccounts(keys))
+        backend = Backend(node.chain, client_version(), DevAccounts(keys))
         async with RpcServer(backend, rpc_config) as server:
             if not quiet:
                 _introduce(node, server, rpc_config.host)
@@ -142,7 +142,8 @@ async def _serve(node_config: DevConfig, rpc_config: RpcConfig, quiet: bool) -> 
                 watcher.cancel()
 
 
-def _client_version() -> str:
+def client_version() -> str:
+    """Return what a node calls itself."""
     import platform
     from importlib.metadata import version
 

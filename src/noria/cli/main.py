@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from noria.cli import account, dev, doctor, evm, program, run, runtime, send
+from noria.cli import (
+    account,
+    chain,
+    config,
+    dev,
+    doctor,
+    evm,
+    miner,
+    network,
+    node,
+    program,
+    run,
+    runtime,
+    send,
+)
 from noria.cli.errors import EXIT_FAILURE, EXIT_INTERRUPTED, describe, report
 from noria.cli.help import examples
 
@@ -23,6 +37,11 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command("dev", epilog=dev.EXAMPLES)(dev.dev)
+app.command("node", epilog=node.EXAMPLES)(node.node)
+app.add_typer(network.app, name="network")
+app.add_typer(miner.app, name="miner")
+app.add_typer(chain.app, name="chain")
+app.add_typer(config.app, name="config")
 app.add_typer(account.app, name="account")
 app.command("send", epilog=send.EXAMPLES)(send.send)
 app.command("run", epilog=run.EXAMPLES)(run.run)

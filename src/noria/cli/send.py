@@ -76,16 +76,16 @@ def send(
     if expected is None and private_key_file is None:
         raise BadArgument("say who sends: --from ADDRESS or --private-key-file FILE")
     node = Endpoint(rpc)
-    private_key = _private_key(expected, private_key_file, keystore, password_file)
+    private_key = private_key_of(expected, private_key_file, keystore, password_file)
     if private_key is None:
         assert expected is not None
         transaction_hash = _send_unlocked(node, expected, transaction)
     else:
-        transaction_hash = _send_signed(node, private_key, transaction)
+        transaction_hash = send_signed(node, private_key, transaction)
     if wait_seconds == 0:
         print(transaction_hash)
         return
-    receipt = _await_receipt(node, transaction_hash, wait_seconds)
+    receipt = await_receipt(node, transaction_hash, wait_seconds)
     print(json.dumps(receipt, indent=2) if json_output else _summary(receipt, transaction_hash))
     if receipt.get("status") != "0x1":
         raise CommandError(
@@ -93,7 +93,7 @@ def send(
         )
 
 
-def _private_key(
+def private_key_of(
     sender: bytes | None, private_key_file: Path | None, keystore: Path | None, password_file: Path | None
 ) -> bytes | None:
     """Find the sender's key on this machine; ``None`` where only the node may have it."""
@@ -129,7 +129,8 @@ def _send_unlocked(node: Endpoint, sender: bytes, transaction: dict[str, Any]) -
     )
 
 
-def _send_signed(node: Endpoint, private_key: bytes, transaction: dict[str, Any]) -> str:
+def send_signed(node: Endpoint, private_key: bytes, transaction: dict[str, Any]) -> str:
+    """Fill in nonce, gas and fees, sign and send; return the transaction's hash."""
     from noria.execution.accounts import key_address
 
     account = "0x" + key_address(private_key).hex()
@@ -163,7 +164,7 @@ def _hash_of(answer: object) -> str:
     return answer
 
 
-def _await_receipt(node: Endpoint, transaction_hash: str, wait_seconds: float) -> dict[str, Any]:
+def await_receipt(node: Endpoint, transaction_hash: str, wait_seconds: float) -> dict[str, Any]:
     """Ask for the receipt until it is there."""
     deadline = time.monotonic() + wait_seconds
     pause = FIRST_PAUSE_SECONDS

@@ -15,11 +15,43 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from noria.execution.system_contracts import genesis_contracts, is_reserved
-from noria.primitives.addresses import parse_address
-from noria.primitives.amounts import format_amount, parse_amount
-from noria.primitives.hexes import format_data, format_quantity, parse_data, parse_quantity
+from noria.execution.genesis import (
+    GenesisMiner,
+    GenesisWork,
+    check_miners,
+    check_work,
+    file_miner,
+    file_parameters,
+    file_work,
+    origin_root,
+    read_miners,
+    read_parameters,
+    read_work,
+)
+from noria.execution.genesis_storage import ledger_storage, pool_storage, registry_storage
+from noria.execution.parameters import DEVNET, ChainParameters
+from noria.execution.spec_checks import (
+    SpecError,
+    check_length,
+    check_range,
+    quote,
+    read_address,
+    read_amount,
+    read_bytes,
+    read_nonce,
+)
+from noria.execution.system_contracts import (
+    MINER_REGISTRY,
+    REWARD_POOL,
+    WORK_LEDGER,
+    genesis_contracts,
+    is_reserved,
+)
+from noria.primitives.amounts import format_amount
+from noria.primitives.hexes import format_data, format_quantity
 from noria.primitives.types import NOR, UINT64_MAX, UINT256_MAX, ZERO_ADDRESS, ZERO_HASH, Address, Hash32, Wei
+
+__all__ = ["ChainSpec", "GenesisAccount", "SpecError", "dev_spec"]
 
 MAX_SPEC_BYTES: Final = 16 * 1024 * 1024
 MAX_DEPTH: Final = 8
@@ -42,10 +74,6 @@ DEV_CHAIN_ID: Final = 5_132_114
 DEV_GAS_LIMIT: Final = 36_000_000
 DEV_BASE_FEE: Final = 1_000_000_000
 DEV_BALANCE: Final = Wei(10_000 * NOR)
-
-
-class SpecError(Exception):
-    """A chain specification that cannot be used; one line: which field, what is wrong with it, what to do."""
 
 
 _NOTHING: Final = Wei(0)
@@ -94,24 +122,56 @@ class ChainSpec:
     fee_recipient: Address = ZERO_ADDRESS
     alloc: Mapping[Address, GenesisAccount] = field(default_factory=dict)
     """Accounts at genesis, without the system contracts: those are added by `engine_json`."""
+    parameters: ChainParameters = DEVNET
+    """What the network chooses (protocol 9)."""
+    programs: tuple[Hash32, ...] = ()
+    """Ids of the pinned programs, whose units carry weight (protocol 3)."""
+    miners: tuple[GenesisMiner, ...] = ()
+    """Miners at genesis; none on a development chain, whose blocks are not drawn."""
+    genesis_work: tuple[GenesisWork, ...] = ()
+    """Work that is credited at genesis, per miner in the order of its list."""
+    reward_vault: Wei = _NOTHING
+    """From which blocks are subsidised as long as it lasts (protocol 7)."""
 
     def __post_init__(self) -> None:
         """Check every bound, and freeze ``alloc``."""
         _check_name(self.name)
-        _check_range("chain_id", self.chain_id, 1, MAX_CHAIN_ID)
-        _check_range("timestamp", self.timestamp, 0, MAX_TIMESTAMP_SECONDS, "it is in seconds")
-        _check_range("gas_limit", self.gas_limit, MIN_GAS_LIMIT, MAX_GAS_LIMIT)
-        _check_range("base_fee_per_gas", self.base_fee_per_gas, 1, UINT64_MAX, "a fee of 0 could never rise")
-        _check_length("extra_data", self.extra_data, 0, MAX_EXTRA_DATA_BYTES)
-        _check_length("prev_randao", self.prev_randao, 32, 32)
-        _check_length("fee_recipient", self.fee_recipient, 20, 20)
+        check_range("chain_id", self.chain_id, 1, MAX_CHAIN_ID)
+        check_range("timestamp", self.timestamp, 0, MAX_TIMESTAMP_SECONDS, "it is in seconds")
+        check_range("gas_limit", self.gas_limit, MIN_GAS_LIMIT, MAX_GAS_LIMIT)
+        check_range("base_fee_per_gas", self.base_fee_per_gas, 1, UINT64_MAX, "a fee of 0 could never rise")
+        check_length("extra_data", self.extra_data, 0, MAX_EXTRA_DATA_BYTES)
+        check_length("prev_randao", self.prev_randao, 32, 32)
+        check_length("fee_recipient", self.fee_recipient, 20, 20)
         _check_hardforks(self.hardforks, self.timestamp)
         _check_alloc(self.alloc)
+        _check_programs(self.programs)
+        check_miners(self.miners, self.parameters, self.origin)
+        check_work(self.genesis_work, self.miners)
+        check_range("reward_vault", self.reward_vault, 0, UINT256_MAX)
+        if self.supply > UINT256_MAX:
+            raise SpecError("alloc: all balances, bonds and the vault together exceed 2**256 - 1 wei")
         object.__setattr__(self, "alloc", MappingProxyType(dict(sorted(self.alloc.items()))))
 
     def __hash__(self) -> int:
         """Hash by what tells chains apart in practice; equality compares everything."""
         return hash((self.name, self.chain_id, self.timestamp, len(self.alloc)))
+
+    @property
+    def origin(self) -> Hash32:
+        """What genesis miners and genesis work carry where later messages carry the genesis root."""
+        return origin_root(self.name, self.chain_id, self.timestamp)
+
+    @property
+    def supply(self) -> int:
+        """All wei at genesis. Nothing is added to it later."""
+        balances = sum(account.balance for account in self.alloc.values())
+        return balances + sum(miner.bond for miner in self.miners) + self.reward_vault
+
+    @property
+    def grants(self) -> dict[Address, int]:
+        """Genesis weights by miner, fuel (protocol 4.3)."""
+        return {miner.address: miner.grant for miner in self.miners if miner.grant}
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -147,23 +207,53 @@ class ChainSpec:
             timestamp=raw.timestamp,
             gas_limit=raw.gas_limit,
             base_fee_per_gas=raw.base_fee_per_gas,
-            extra_data=_bytes("extra_data", raw.extra_data),
-            prev_randao=Hash32(_bytes("prev_randao", raw.prev_randao, 32)),
-            fee_recipient=_address("fee_recipient", raw.fee_recipient),
+            extra_data=read_bytes("extra_data", raw.extra_data),
+            prev_randao=Hash32(read_bytes("prev_randao", raw.prev_randao, 32)),
+            fee_recipient=read_address("fee_recipient", raw.fee_recipient),
             alloc=_accounts(raw.alloc),
+            parameters=DEVNET if raw.parameters is None else read_parameters(raw.parameters),
+            programs=tuple(Hash32(read_bytes("programs", text, 32)) for text in raw.programs),
+            miners=read_miners(raw.miners),
+            genesis_work=read_work(raw.genesis_work),
+            reward_vault=read_amount("reward_vault", raw.reward_vault),
         )
 
     def to_json(self) -> bytes:
         """Return the specification file; `from_json` of it is equal to this specification."""
         alloc = {format_data(address): _file_account(account) for address, account in self.alloc.items()}
-        hardforks = dict(self.hardforks)
-        return _pretty({"name": self.name, "hardforks": hardforks, **self._genesis(), "alloc": alloc})
+        return _pretty(
+            {
+                "name": self.name,
+                "hardforks": dict(self.hardforks),
+                **self._genesis(),
+                "parameters": file_parameters(self.parameters),
+                "programs": [format_data(program) for program in self.programs],
+                "reward_vault": format_amount(self.reward_vault),
+                "miners": [file_miner(miner) for miner in self.miners],
+                "genesis_work": [file_work(batch) for batch in self.genesis_work],
+                "alloc": alloc,
+            }
+        )
 
     def engine_json(self) -> bytes:
         """Return the genesis that `noria._core.Engine` takes: this specification and the system contracts."""
         accounts = dict(self.alloc)
-        for contract in genesis_contracts():
-            accounts[contract.address] = GenesisAccount(nonce=1, code=contract.code)
+        storage = {
+            MINER_REGISTRY: registry_storage(self.miners),
+            WORK_LEDGER: ledger_storage(self.parameters, self.genesis_work),
+            REWARD_POOL: pool_storage(self.reward_vault),
+        }
+        balances = {
+            MINER_REGISTRY: Wei(sum(miner.bond for miner in self.miners)),
+            REWARD_POOL: self.reward_vault,
+        }
+        for contract in genesis_contracts(self.parameters, self.timestamp):
+            accounts[contract.address] = GenesisAccount(
+                balance=balances.get(contract.address, _NOTHING),
+                nonce=1,
+                code=contract.code,
+                storage=storage.get(contract.address, {}),
+            )
         alloc = {format_data(address): _engine_account(accounts[address]) for address in sorted(accounts)}
         return _pretty(
             {"hardforks": self.hardforks, "noria_precompiles": True, **self._genesis(), "alloc": alloc}
@@ -219,6 +309,11 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     fee_recipient: str = "0x" + "00" * 20
     # Accounts are converted one by one, so that an error can name the account.
     alloc: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
+    programs: list[str] = []
+    miners: list[Any] = []
+    genesis_work: list[Any] = []
+    reward_vault: str = "0x0"
 
 
 class _AccountDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -251,7 +346,7 @@ def _parse(data: bytes) -> object:
         if len(result) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            raise SpecError(f"{_quote(twice)} stands twice in the same object: keep one")
+            raise SpecError(f"{quote(twice)} stands twice in the same object: keep one")
         return result
 
     def constant(text: str) -> None:
@@ -272,7 +367,7 @@ def _accounts(raw: Mapping[str, Any]) -> dict[Address, GenesisAccount]:
         raise SpecError(f"alloc: {len(raw)} accounts, at most {MAX_GENESIS_ACCOUNTS} are allowed")
     accounts: dict[Address, GenesisAccount] = {}
     for key, value in raw.items():
-        address = _address("alloc", key)
+        address = read_address("alloc", key)
         where = f"alloc.{format_data(address)}"
         if address in accounts:
             raise SpecError(f"{where}: stands twice: keep one")
@@ -282,14 +377,14 @@ def _accounts(raw: Mapping[str, Any]) -> dict[Address, GenesisAccount]:
             raise SpecError(f"{where}: {error}") from error
         storage: dict[Hash32, Hash32] = {}
         for slot_text, value_text in account.storage.items():
-            slot = Hash32(_bytes(f"{where}.storage", slot_text, 32))
+            slot = Hash32(read_bytes(f"{where}.storage", slot_text, 32))
             if slot in storage:
                 raise SpecError(f"{where}.storage: {format_data(slot)} stands twice: keep one")
-            storage[slot] = Hash32(_bytes(f"{where}.storage.{format_data(slot)}", value_text, 32))
+            storage[slot] = Hash32(read_bytes(f"{where}.storage.{format_data(slot)}", value_text, 32))
         accounts[address] = GenesisAccount(
-            balance=_balance(f"{where}.balance", account.balance),
-            nonce=_nonce(f"{where}.nonce", account.nonce),
-            code=_bytes(f"{where}.code", account.code),
+            balance=read_amount(f"{where}.balance", account.balance),
+            nonce=read_nonce(f"{where}.nonce", account.nonce),
+            code=read_bytes(f"{where}.code", account.code),
             storage=storage,
         )
     return accounts
@@ -313,57 +408,12 @@ def _pretty(document: dict[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def _quote(text: str) -> str:
-    """Show text from outside: escaped, and never longer than a line."""
-    return ascii(text if len(text) <= 80 else text[:77] + "...")
-
-
-def _bytes(where: str, text: str, size: int | None = None) -> bytes:
-    try:
-        return parse_data(text, size=size)
-    except ValueError as error:
-        raise SpecError(f"{where}: {error}") from error
-
-
-def _address(where: str, text: str) -> Address:
-    try:
-        return parse_address(text)
-    except ValueError as error:
-        raise SpecError(f"{where}: {error}") from error
-
-
-def _nonce(where: str, text: str) -> int:
-    try:
-        return parse_quantity(text, bits=64)
-    except ValueError as error:
-        raise SpecError(f"{where}: {error}") from error
-
-
-def _balance(where: str, text: str) -> Wei:
-    try:
-        return Wei(parse_quantity(text)) if text.startswith("0x") else parse_amount(text)
-    except ValueError as error:
-        raise SpecError(f"{where}: {error}") from error
-
-
 # ---------------------------------------------------------------- bounds
 
 
 def _check_name(name: str) -> None:
     if not 0 < len(name) <= 64 or not all(char in "abcdefghijklmnopqrstuvwxyz0123456789-" for char in name):
-        raise SpecError(f"name: {_quote(name)} is not 1 to 64 lower-case letters, digits and hyphens")
-
-
-def _check_range(where: str, value: int, least: int, most: int, hint: str = "") -> None:
-    if not least <= value <= most:
-        shown = str(value) if abs(value) < 10**30 else "the number"
-        raise SpecError(f"{where}: {shown} is not within {least} and {most}" + (f": {hint}" if hint else ""))
-
-
-def _check_length(where: str, value: bytes, least: int, most: int) -> None:
-    if not least <= len(value) <= most:
-        allowed = f"{least}" if least == most else f"{least} to {most}"
-        raise SpecError(f"{where}: has {len(value)} bytes, {allowed} are allowed")
+        raise SpecError(f"name: {quote(name)} is not 1 to 64 lower-case letters, digits and hyphens")
 
 
 def _check_hardforks(hardforks: Sequence[tuple[str, int]], genesis_timestamp: int) -> None:
@@ -371,8 +421,8 @@ def _check_hardforks(hardforks: Sequence[tuple[str, int]], genesis_timestamp: in
         raise SpecError('hardforks: empty: name at least one, for example {"osaka": 0}')
     for name, time in hardforks:
         if name not in HARDFORKS:
-            raise SpecError(f"hardforks: {_quote(name)} is not among {', '.join(HARDFORKS)}")
-        _check_range(f"hardforks.{name}", time, 0, MAX_TIMESTAMP_SECONDS, "it is in seconds")
+            raise SpecError(f"hardforks: {quote(name)} is not among {', '.join(HARDFORKS)}")
+        check_range(f"hardforks.{name}", time, 0, MAX_TIMESTAMP_SECONDS, "it is in seconds")
     for (earlier, earlier_time), (later, later_time) in itertools.pairwise(hardforks):
         if HARDFORKS.index(earlier) >= HARDFORKS.index(later):
             raise SpecError(f"hardforks: {later} must stand before {earlier}, once")
@@ -387,18 +437,21 @@ def _check_hardforks(hardforks: Sequence[tuple[str, int]], genesis_timestamp: in
 
 
 def _check_alloc(alloc: Mapping[Address, GenesisAccount]) -> None:
-    supply = 0
     for address, account in alloc.items():
-        _check_length("alloc", address, 20, 20)
+        check_length("alloc", address, 20, 20)
         where = f"alloc.{format_data(address)}"
         if is_reserved(address):
             raise SpecError(f"{where}: belongs to the protocol: leave it out")
-        _check_range(f"{where}.balance", account.balance, 0, UINT256_MAX)
-        _check_range(f"{where}.nonce", account.nonce, 0, UINT64_MAX - 1)
-        _check_length(f"{where}.code", account.code, 0, MAX_CODE_BYTES)
+        check_range(f"{where}.balance", account.balance, 0, UINT256_MAX)
+        check_range(f"{where}.nonce", account.nonce, 0, UINT64_MAX - 1)
+        check_length(f"{where}.code", account.code, 0, MAX_CODE_BYTES)
         for slot, value in account.storage.items():
-            _check_length(f"{where}.storage", slot, 32, 32)
-            _check_length(f"{where}.storage", value, 32, 32)
-        supply += account.balance
-    if supply > UINT256_MAX:
-        raise SpecError("alloc: all balances together exceed 2**256 - 1 wei")
+            check_length(f"{where}.storage", slot, 32, 32)
+            check_length(f"{where}.storage", value, 32, 32)
+
+
+def _check_programs(programs: Sequence[Hash32]) -> None:
+    for program in programs:
+        check_length("programs", program, 32, 32)
+    if len(set(programs)) != len(programs):
+        raise SpecError("programs: an id stands twice: keep one")

@@ -1,7 +1,7 @@
-"""The contracts that are part of the protocol: where they live, their code, and the calls made to them.
+"""The contracts that are part of the protocol: where they live, their code, and the call that begins a block.
 
-`Consensus` is written in Vyper (``contracts/``) and shipped compiled; the contracts of EIP-4788 and EIP-2935
-are taken over byte for byte, so that whatever reads them on Ethereum reads them here.
+Those of the protocol are written in Vyper (``contracts/``) and shipped compiled; the contracts of EIP-4788
+and EIP-2935 are taken over byte for byte, so that whatever reads them on Ethereum reads them here.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,46 @@ from typing import Any, Final
 
 import msgspec
 
+from noria.execution.parameters import ChainParameters
 from noria.primitives.types import Address
 
 _NAMESPACE: Final = b"Noria" + bytes(13)
 """First 18 bytes of every address that the protocol sets aside for itself; the last two are a number."""
 
+BURNED: Final = Address(_NAMESPACE + b"\x00\x00")
+"""Where contracts send wei that nobody shall have again. It has no key, and no code can come there."""
+
 CONSENSUS: Final = Address(_NAMESPACE + b"\x00\x01")
-"""What block validity depends on; today the prevRandao history."""
+"""What block validity depends on."""
+
+MINER_REGISTRY: Final = Address(_NAMESPACE + b"\x00\x02")
+"""Miners, their bonds and capacities."""
+
+WORK_LEDGER: Final = Address(_NAMESPACE + b"\x00\x03")
+"""Credited work, and the floor price."""
+
+JOB_MARKET: Final = Address(_NAMESPACE + b"\x00\x04")
+"""Reserved for jobs and their money."""
+
+SETTLEMENT: Final = Address(_NAMESPACE + b"\x00\x05")
+"""Reserved for batches; who credits work and pays fees."""
+
+COURT: Final = Address(_NAMESPACE + b"\x00\x06")
+"""Reserved for challenges; who voids batches and penalises."""
+
+PROGRAM_REGISTRY: Final = Address(_NAMESPACE + b"\x00\x07")
+"""Reserved for published programs."""
+
+REWARD_POOL: Final = Address(_NAMESPACE + b"\x00\x08")
+"""What blocks earn."""
+
+OWN_CONTRACTS: Final = {
+    "Consensus": CONSENSUS,
+    "MinerRegistry": MINER_REGISTRY,
+    "WorkLedger": WORK_LEDGER,
+    "RewardPool": REWARD_POOL,
+}
+"""By the name of their source."""
 
 BEACON_ROOTS: Final = Address(bytes.fromhex("000f3df6d732807ef1319fb7b8bb8522d0beac02"))
 """EIP-4788: parent beacon block roots by timestamp."""
@@ -55,6 +88,10 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     abi: list[dict[str, Any]]
     runtime_bytecode: str
     """Hexadecimal with ``0x``."""
+    immutables: list[str]
+    """Names, in the order in which their words follow the code."""
+    storage: dict[str, int]
+    """Slots of the variables."""
     compiler: str
     settings: dict[str, str]
     source_sha256: str
@@ -63,15 +100,6 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def code(self) -> bytes:
         """Runtime code."""
         return bytes.fromhex(self.runtime_bytecode[2:])
-
-
-@dataclass(frozen=True, slots=True)
-class SystemContract:
-    """A contract that stands at a fixed address from genesis on."""
-
-    name: str
-    address: Address
-    code: bytes
 
 
 @cache
@@ -87,11 +115,49 @@ def artifact(name: str) -> Artifact:
     return msgspec.json.decode(data, type=Artifact)
 
 
-@cache
-def genesis_contracts() -> tuple[SystemContract, ...]:
-    """Return the contracts that every genesis carries, each with nonce 1 and no balance."""
+@dataclass(frozen=True, slots=True)
+class SystemContract:
+    """A contract that stands at a fixed address from genesis on."""
+
+    name: str
+    address: Address
+    code: bytes
+
+
+def genesis_contracts(parameters: ChainParameters, genesis_seconds: int) -> tuple[SystemContract, ...]:
+    """Return the contracts that every genesis carries, each with nonce 1.
+
+    Parameters
+    ----------
+    parameters
+        The chain's; what a contract needs of them is part of its code.
+    genesis_seconds
+        When slot 0 starts, Unix seconds.
+    """
+    epoch_seconds = parameters.slot_seconds * parameters.epoch_slots
+    values = {
+        "GENESIS_SECONDS": genesis_seconds,
+        "SLOT_SECONDS": parameters.slot_seconds,
+        "EPOCH_SLOTS": parameters.epoch_slots,
+        "EPOCH_SECONDS": epoch_seconds,
+        "LEAK_EPOCHS": parameters.leak_epochs,
+        "UNBONDING_EPOCHS": parameters.unbonding_epochs,
+        "JAIL_EPOCHS": parameters.jail_epochs,
+        "BOND_MIN": parameters.bond_min_wei,
+        "BOND_PER_CAPACITY": parameters.bond_per_capacity_wei,
+        "MINERS_MAX": parameters.miners_max,
+        "WINDOW_EPOCHS": parameters.window_epochs,
+        "FEE_BASIS_POINTS": parameters.fee_basis_points,
+        "FLOOR_MIN": parameters.floor_min_wei,
+        "POOL_RATE": parameters.pool_rate,
+    }
+    own = []
+    for name, address in OWN_CONTRACTS.items():
+        compiled = artifact(name)
+        words = [values[immutable].to_bytes(32, "big") for immutable in compiled.immutables]
+        own.append(SystemContract(name, address, compiled.code + b"".join(words)))
     return (
-        SystemContract("Consensus", CONSENSUS, artifact("Consensus").code),
+        *own,
         SystemContract("EIP-4788", BEACON_ROOTS, _BEACON_ROOTS_CODE),
         SystemContract("EIP-2935", BLOCK_HASHES, _BLOCK_HASHES_CODE),
     )
@@ -103,7 +169,7 @@ def is_reserved(address: bytes) -> bool:
 
 
 def begin_block_calldata(prev_randao: bytes) -> bytes:
-    """Return the input of the block-start call to `CONSENSUS`.
+    """Return the input of the block-start call to `CONSENSUS` on a development chain.
 
     Parameters
     ----------
@@ -116,7 +182,7 @@ def begin_block_calldata(prev_randao: bytes) -> bytes:
 
 
 def block_start_calls(prev_randao: bytes) -> tuple[tuple[Address, bytes], ...]:
-    """Return the (contract, input) calls that the protocol makes at the start of a block, in order.
+    """Return the (contract, input) calls that start a block of a development chain, in order.
 
     Those of EIP-4788 and EIP-2935 come before them and are made by the engine itself.
     """

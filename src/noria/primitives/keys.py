@@ -6,13 +6,22 @@ A key's `repr` never shows the secret. Whoever writes `secret` anywhere takes ov
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from noria import _core
 from noria._core import InvalidKey
 from noria.primitives.types import HASH_BYTES, Address, BlsPublicKey, BlsSignature, Hash32, Signature
 
-__all__ = ["BlsSecretKey", "InvalidKey", "PrivateKey", "bls_verify", "recover_address"]
+__all__ = [
+    "BlsSecretKey",
+    "InvalidKey",
+    "PrivateKey",
+    "bls_aggregate",
+    "bls_verify",
+    "bls_verify_aggregate",
+    "recover_address",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +214,46 @@ def bls_verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     bool
     """
     return _core.bls_verify(public_key, message, signature)
+
+
+def bls_aggregate(signatures: Sequence[bytes]) -> BlsSignature:
+    """Add signatures up: of one message by several keys, what `bls_verify_aggregate` checks.
+
+    Parameters
+    ----------
+    signatures
+        At least one, 96 bytes each, from anywhere.
+
+    Returns
+    -------
+    BlsSignature
+
+    Raises
+    ------
+    InvalidKey
+        Where there are none, or one is malformed, infinity or outside the subgroup.
+    """
+    return BlsSignature(_core.bls_aggregate(signatures))
+
+
+def bls_verify_aggregate(public_keys: Sequence[bytes], message: bytes, signature: bytes) -> bool:
+    """Check that the owners of all keys signed one message, from the sum of their signatures.
+
+    Sound only for keys whose owners have proven possession: otherwise a key can be made that cancels others.
+
+    Parameters
+    ----------
+    public_keys, signature
+        48 bytes each and 96, from anywhere. None at all, malformed ones, infinity and points outside the
+        subgroups verify nothing. A key that stands twice has signed twice.
+    message
+        Any number of bytes.
+
+    Returns
+    -------
+    bool
+    """
+    return _core.bls_verify_aggregate(public_keys, message, signature)
 
 
 def _digest(digest: bytes) -> bytes:

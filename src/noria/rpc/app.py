@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
@@ -56,7 +57,8 @@ class RpcApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST" or scope["path"] not in ("/", ""):
-            await _other_request(scope, send)
+            if not await self._told(scope, send):
+                await _other_request(scope, send)
             return
         length, content_type = 0, b""
         for name, value in scope["headers"]:
@@ -83,6 +85,21 @@ class RpcApp:
             await self._respond_in_pieces(send, answer)
         else:
             await _respond(send, 200, answer)
+
+    async def _told(self, scope: Scope, send: Send) -> bool:
+        """Answer whoever watches over the node, if this is such a request."""
+        view = self.services.consensus
+        if view is None or scope["method"] not in ("GET", "HEAD"):
+            return False
+        if scope["path"] == "/health":
+            well, report = view.health()
+            await _respond(send, 200 if well else 503, msgspec.json.encode(report))
+            return True
+        if scope["path"] == "/metrics":
+            kind, text = view.metrics()
+            await _respond(send, 200, text, content_type=kind.encode())
+            return True
+        return False
 
     async def _body(self, receive: Receive, length: int) -> bytes | None:
         """Read the body; ``None`` if the client has gone."""
@@ -201,16 +218,18 @@ async def _discard(receive: Receive) -> None:
             return
 
 
-async def _respond(send: Send, status: int, body: bytes, *, close: bool = False) -> None:
-    headers = _headers(len(body))
+async def _respond(
+    send: Send, status: int, body: bytes, *, close: bool = False, content_type: bytes = b"application/json"
+) -> None:
+    headers = _headers(len(body), content_type)
     if close:
         headers.append(_CLOSE)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def _headers(length: int) -> list[tuple[bytes, bytes]]:
-    return [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
+def _headers(length: int, content_type: bytes = b"application/json") -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", content_type), (b"content-length", str(length).encode())]
 
 
 async def _other_request(scope: Scope, send: Send) -> None:

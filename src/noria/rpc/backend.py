@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from noria.chain.service import Chain
+    from noria.node.view import NodeView
 
 
 class FinalityTags(Protocol):
@@ -64,9 +65,12 @@ class Backend:
         Unlocked accounts; with them the server also has the development methods. ``None`` on any other node.
     finality
         The ``safe`` and ``finalized`` tags; by default the head (`HeadIsFinal`).
+    consensus
+        What a node of a network tells; with it the server has ``noria_*``, metrics and health.
     """
 
     chain: Chain
     version: str
     accounts: DevAccounts | None = None
     finality: FinalityTags | None = None
+    consensus: NodeView | None = None

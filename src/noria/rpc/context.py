@@ -14,6 +14,7 @@ from noria.rpc.params import BlockRef
 
 if TYPE_CHECKING:
     from noria.chain.service import Chain
+    from noria.node.view import NodeView
     from noria.rpc.backend import Backend
     from noria.rpc.config import RpcConfig
     from noria.rpc.feed import ChainFeed
@@ -56,6 +57,7 @@ class Services:
     filters: Filters
     registry: Registry
     dev: DevState | None = None
+    consensus: NodeView | None = None
     tip: tuple[bytes, int] | None = None
     """The last suggested tip and the head that it followed from."""
 
@@ -75,7 +77,7 @@ class Services:
             engine=backend.chain.engine,
             version=backend.version,
             accounts=backend.accounts,
-            finality=backend.finality or HeadIsFinal(backend.chain),
+            finality=backend.finality or backend.consensus or HeadIsFinal(backend.chain),
             config=config,
             workers=workers,
             inline=InlineCalls(workers),
@@ -83,6 +85,7 @@ class Services:
             filters=filters,
             registry=registry,
             dev=None if backend.accounts is None else DevState(),
+            consensus=backend.consensus,
         )
 
     def block_hash(self, ref: BlockRef) -> bytes | None:

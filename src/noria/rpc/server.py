@@ -60,7 +60,9 @@ class RpcServer:
         self, backend: Backend, config: RpcConfig | None = None, registry: Registry | None = None
     ) -> None:
         self._config = config or RpcConfig()
-        methods = registry or registry_for(development=backend.accounts is not None)
+        methods = registry or registry_for(
+            development=backend.accounts is not None, consensus=backend.consensus is not None
+        )
         self._feed = ChainFeed(backend.chain)
         self._workers = Workers(self._config.workers, self._config.max_waiting_jobs)
         self._filters = Filters(

@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 
 from noria._core import Header, Transaction
+from noria.chain.events import SubscriptionClosed
 from noria.rpc.errors import limit_exceeded
 from noria.rpc.logs import change_logs
 from noria.rpc.params import LogFilter
 
 if TYPE_CHECKING:
+    from noria.node.view import NodeView
     from noria.rpc.context import Services
     from noria.rpc.feed import HeadChange
 
@@ -121,6 +124,27 @@ class Subscriptions:
             task.cancel()
 
         self.node.feed.on_heads(changed)
+        self._active[name] = _Subscription(name, stop)
+        return name
+
+    def finality(self, view: NodeView) -> str:
+        """Subscribe to what becomes justified and final."""
+        name = self._new_name()
+        events = view.subscribe_finality()
+
+        async def follow() -> None:
+            try:
+                async for event in events:
+                    self._tell(name, msgspec.json.encode(view.finality_event(event)))
+            except SubscriptionClosed:
+                self.cancel(name)
+
+        task = asyncio.get_running_loop().create_task(follow(), name=f"rpc-finality-{name}")
+
+        def stop() -> None:
+            events.close()
+            task.cancel()
+
         self._active[name] = _Subscription(name, stop)
         return name
 

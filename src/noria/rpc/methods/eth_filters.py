@@ -76,7 +76,7 @@ def uninstall_filter(context: Context, identifier: TextArg) -> bool:
 
 @registry.method("eth_subscribe", TEXT)
 def subscribe(context: Context, kind: TextArg, options: JsonArg = b"null") -> str:
-    """Subscribe to ``newHeads``, ``logs`` or ``newPendingTransactions`` and return the identifier."""
+    """Subscribe to newHeads, logs, newPendingTransactions or finality and return the identifier."""
     subscriptions = context.subscriptions
     if subscriptions is None:
         raise _no_notifications()
@@ -86,6 +86,8 @@ def subscribe(context: Context, kind: TextArg, options: JsonArg = b"null") -> st
         return subscriptions.logs(_log_options(options))
     if kind == "newPendingTransactions":
         return subscriptions.new_pending(bool(_option(options, bool, False)))
+    if kind == "finality" and context.node.consensus is not None:
+        return subscriptions.finality(context.node.consensus)
     raise RpcError(METHOD_NOT_FOUND, f'no "{kind[:64]}" subscription in eth namespace')
 
 

@@ -28,7 +28,8 @@ def listening(context: Context) -> bool:
 @registry.method("net_peerCount", QUANTITY)
 def peer_count(context: Context) -> str:
     """Return the number of connected peers."""
-    return "0x0"
+    view = context.node.consensus
+    return hex(view.peer_count() if view else 0)
 
 
 @registry.method("web3_clientVersion", TEXT)

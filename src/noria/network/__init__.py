@@ -1,0 +1,1 @@
+"""Peers: gossip, requests, blobs, and who is trusted with them (protocol 8)."""

@@ -1,0 +1,264 @@
+"""The full node: engine, chain, work, network and miner, started in this order and stopped in the other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import Any, Final, Self
+
+import structlog
+
+from noria._core import Engine
+from noria.chain.chain_service import ChainService
+from noria.chain.hearsay import Hearsay
+from noria.chain.miner import Miner
+from noria.chain.own_journal import OwnJournal
+from noria.chain.own_work import OwnWork
+from noria.chain.recovery import open_chain
+from noria.chain.service import Chain
+from noria.chain.unit_runner import PoolRunner
+from noria.consensus.slots import epoch_of
+from noria.execution.spec import ChainSpec
+from noria.network.config import TransportConfig
+from noria.network.peers import PeerId
+from noria.network.topics import chain_topics, protocol_specs, topic_specs
+from noria.network.transport import Transport
+from noria.node.bls_keystore import read_keystore, read_password_file
+from noria.node.config import NodeConfig
+from noria.node.errors import InvalidConfiguration
+from noria.node.gossip import Gossip
+from noria.node.node_folder import NodeFolder
+from noria.node.programs import pinned_programs
+from noria.node.sync import Sync
+from noria.primitives.addresses import parse_address
+from noria.primitives.keys import BlsSecretKey
+from noria.primitives.types import Address
+from noria.work.folders import compiled_folder
+from noria.work.workers import WorkerPool
+
+FOREVER_SECONDS: Final = 10 * 365 * 86_400.0
+"""How long a peer is kept away that the operator has blocked."""
+
+PATIENCE_SLOTS: Final = 5
+"""How long a miner waits for its peers at the start, unless it is catching up."""
+POLL_SECONDS: Final = 0.1
+
+_log = structlog.get_logger(__name__)
+
+
+class FullNode:
+    """A node of a network and its life. The RPC is put on top by the caller.
+
+    Parameters
+    ----------
+    config
+        How to run it.
+    version
+        What it calls itself before its peers.
+
+    Attributes
+    ----------
+    execution, chain, hearsay, transport, gossip, sync, miner
+        Its parts; only between `start` and `stop`, `miner` only where the node mines.
+
+    Examples
+    --------
+    >>> async def run(config: NodeConfig) -> None:
+    ...     async with FullNode(config, "noria/0") as node:
+    ...         print(node.chain.status)
+    """
+
+    spec: ChainSpec
+    execution: Chain
+    chain: ChainService
+    hearsay: Hearsay
+    transport: Transport
+    gossip: Gossip
+    sync: Sync
+    miner: Miner | None
+
+    def __init__(self, config: NodeConfig, version: str) -> None:
+        self.config, self.version = config, version
+        self.folder = NodeFolder(config.data_dir)
+        self.miner = None
+        self.started_seconds = time.time()
+        self._stack = AsyncExitStack()
+        self._blocked: frozenset[str] = frozenset()
+
+    async def start(self) -> None:
+        """Start all parts; a failed start leaves nothing running.
+
+        Raises
+        ------
+        NodeError, SpecError, StoreError, BlockStoreError, JournalError, TransportError
+            Each says in one line what is wrong and what to do.
+        """
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Stop all parts, the miner first; what is being written is finished."""
+        _log.info("node_stopping")
+        await self._stack.aclose()
+        _log.info("node_stopped")
+
+    async def __aenter__(self) -> Self:
+        """Start the node."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Stop the node."""
+        await self.stop()
+
+    # ------------------------------------------------------------ parts
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        config = self.config
+        self.folder.lock()
+        stack.callback(self.folder.release)
+        self.spec = await asyncio.to_thread(self.folder.specification, config.spec)
+        key = await asyncio.to_thread(self._key)
+        self._check_miner(key)
+        folders = [self.folder.programs, *([config.programs] if config.programs else [])]
+        programs = await asyncio.to_thread(pinned_programs, self.spec, folders)
+
+        engine = await asyncio.to_thread(Engine, str(self.folder.engine), self.spec.engine_json())
+        stack.push_async_callback(asyncio.to_thread, engine.close)
+        self.execution = Chain(engine, self.spec, automine=False)
+        await stack.enter_async_context(self.execution)
+
+        cache = compiled_folder()
+        pool = await asyncio.to_thread(WorkerPool, config.workers, cache=cache)
+        stack.push_async_callback(asyncio.to_thread, pool.close)
+        runner = PoolRunner(pool, programs, cache=cache)
+        self.chain = await open_chain(self.execution, self.folder.blocks, wall=time.time, runner=runner)
+        stack.callback(self.chain.store.close)
+        self.hearsay = Hearsay(self.chain)
+
+        # What listens to the chain must be there before it starts.
+        miner = self._miner(key, stack) if key is not None else None
+        await self._join(stack)
+        await self.chain.start()
+        stack.push_async_callback(self.chain.stop)
+        self.gossip.start()
+        stack.push_async_callback(self.gossip.stop)
+        self.sync.start()
+        stack.push_async_callback(self.sync.stop)
+        if miner is not None:
+            self._begin_mining(miner, stack)
+        self.apply_blocked()
+        status = self.chain.status
+        _log.info(
+            "node_started",
+            chain=self.spec.name,
+            genesis=self.chain.rules.genesis_root.hex(),
+            peer=self.transport.peer_id,
+            addresses=self.transport.addresses,
+            height=status.head_height,
+            final_epoch=status.finalised.epoch,
+            miner=config.miner_address or "no",
+        )
+
+    async def _join(self, stack: AsyncExitStack) -> None:
+        config, parameters = self.config, self.spec.parameters
+        topics = chain_topics(self.chain.rules.genesis_root)
+        self.transport = await Transport.start(
+            self.folder.seed(),
+            TransportConfig(
+                network=self.chain.rules.genesis_root.hex(),
+                agent=self.version,
+                topics=topic_specs(topics, parameters),
+                protocols=protocol_specs(topics, parameters),
+                listen=config.listen,
+                external=config.external,
+                bootstrap=config.bootstrap,
+                mdns=config.mdns,
+                peers_wanted=config.peers,
+            ),
+        )
+        stack.push_async_callback(self.transport.close)
+        self.gossip = Gossip(self.transport, topics, self.chain, self.hearsay)
+        self.sync = Sync(self.transport, topics, self.chain)
+
+    # ------------------------------------------------------------ the miner
+
+    def _key(self) -> BlsSecretKey | None:
+        config = self.config
+        if config.miner_keystore is None:
+            return None
+        assert config.password_file is not None
+        return read_keystore(config.miner_keystore, read_password_file(config.password_file))
+
+    def _check_miner(self, key: BlsSecretKey | None) -> None:
+        if key is None or self.config.miner_address is None:
+            return
+        address = parse_address(self.config.miner_address)
+        for miner in self.spec.miners:
+            if miner.address == address and miner.bls_key != key.public_key:
+                raise InvalidConfiguration(
+                    f"miner_keystore: {self.config.miner_keystore} is not the key with which"
+                    f" {self.config.miner_address} is registered: give its own"
+                )
+
+    def _miner(self, key: BlsSecretKey, stack: AsyncExitStack) -> Miner:
+        config, chain = self.config, self.chain
+        assert config.miner_address is not None
+        address = Address(parse_address(config.miner_address))
+        work = OwnWork(self.folder.work)
+        stack.callback(work.close)
+        slot = chain.slot
+        # What was signed under another journal is not known: nothing of this slot and epoch is signed again.
+        new_from = (slot, epoch_of(chain.rules.parameters, slot) + 1) if slot else (0, 0)
+        journal = OwnJournal(self.folder.journal, chain.rules.genesis_root, address, new_from=new_from)
+        recipient = None if config.fee_recipient is None else Address(parse_address(config.fee_recipient))
+        return Miner(chain, self.hearsay, address, key, journal, work=work, fee_recipient=recipient)
+
+    def _begin_mining(self, miner: Miner, stack: AsyncExitStack) -> None:
+        self.miner = miner
+        task = self.chain.spawn(self._mine(miner))
+
+        async def end(*_: Any) -> None:
+            # A block that is being made is finished under the chain's lock, or not made at all.
+            async with self.chain.lock:
+                task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        stack.push_async_callback(end)
+
+    async def _mine(self, miner: Miner) -> None:
+        # Blocks on an old head would be of no use to anybody.
+        if self.config.bootstrap:
+            await self._caught_up(PATIENCE_SLOTS * self.chain.rules.parameters.slot_seconds)
+        await miner.run()
+
+    async def _caught_up(self, patience_seconds: float) -> None:
+        """Wait until no peer is known to be ahead, as long as something comes now and then."""
+        loop = asyncio.get_running_loop()
+        height, since = -1, loop.time()
+        while loop.time() - since < patience_seconds:
+            if self.sync.peers and not self.sync.is_behind:
+                return
+            if self.chain.head.node.height != height:
+                height, since = self.chain.head.node.height, loop.time()
+            await asyncio.sleep(POLL_SECONDS)
+
+    # ------------------------------------------------------------ blocked peers
+
+    def apply_blocked(self) -> None:
+        """Read again whom the operator has blocked, and act on it."""
+        try:
+            wanted = self.folder.blocked_peers()
+            for peer in self._blocked - wanted:
+                self.transport.unban(PeerId(peer))
+            for peer in wanted - self._blocked:
+                self.transport.ban(PeerId(peer), FOREVER_SECONDS, "blocked by the operator")
+        except Exception as error:
+            # A mistake in the file must not stop a running node.
+            _log.error("blocked_peers_unreadable", file=str(self.folder.blocked), reason=str(error))
+            return
+        if wanted != self._blocked:
+            _log.info("peers_blocked", count=len(wanted))
+        self._blocked = wanted

@@ -1,0 +1,447 @@
+"""Catching up with the network: blocks by range from several peers, missing ones by their roots (protocol 8).
+
+No peer is trusted: every block is checked like any other, who sends a wrong one loses score and is asked no
+more, and what it withholds is asked of somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+import structlog
+
+from noria.chain.block_store import BlockBody
+from noria.chain.chain_service import ChainService
+from noria.consensus.blocks import decode_block
+from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
+from noria.consensus.validity import Accepted, Rejected
+from noria.consensus.wire import InvalidMessage
+from noria.network.errors import Refusal, RequestFailed, SubscriptionClosed, TransportError
+from noria.network.messages import (
+    ANSWER_BYTES,
+    BLOCKS_MAX,
+    PeerStatus,
+    RangeRequest,
+    decode_blocks,
+    decode_range,
+    decode_roots,
+    decode_status,
+    encode_blocks,
+    encode_range,
+    encode_roots,
+    encode_status,
+)
+from noria.network.peers import PeerEventKind, PeerId
+from noria.network.topics import Topics
+from noria.network.transport import Request, TransportProtocol
+from noria.primitives.types import Hash32
+
+CHUNK: Final = 32
+"""Blocks that are asked of one peer at once."""
+CHUNKS_AHEAD: Final = 4
+"""Chunks that are under way."""
+STATUS_SECONDS: Final = 10.0
+"""How often every peer is asked where it stands."""
+ATTEMPTS: Final = 4
+"""Peers that are asked for one missing block."""
+MISSING_MAX: Final = 256
+LIE: Final = -100.0
+"""Score of a peer that sends a block which nobody could accept, or is on another chain."""
+DISAPPOINTMENT: Final = -10.0
+"""Score of a peer that does not send what it says it has."""
+CLOCK_SHARE: Final = 0.5
+"""Of a slot: how far this clock may differ from most peers' before the operator is told."""
+REST_SECONDS: Final = 60.0
+"""How long a peer that disappointed is not asked for ranges."""
+PAUSE_SECONDS: Final = 1.0
+"""After a round that led nowhere."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What is known of a peer."""
+
+    status: PeerStatus
+    rests_until: float = 0.0
+
+
+class _Broken(Exception):
+    """A chunk that led nowhere."""
+
+
+class Sync:
+    """Keeps a chain at the head of its network, and serves others what they lack.
+
+    Parameters
+    ----------
+    transport
+        The network.
+    topics
+        The chain's names on it.
+    chain
+        What is kept up.
+
+    Attributes
+    ----------
+    clock_ahead_seconds
+        By how much this clock is ahead of most peers'; `None` while nobody has been asked.
+    """
+
+    def __init__(self, transport: TransportProtocol, topics: Topics, chain: ChainService) -> None:
+        self._transport, self._topics, self._chain = transport, topics, chain
+        self._peers: dict[PeerId, _Peer] = {}
+        self._missing: set[Hash32] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._behind = asyncio.Event()
+        self._clocks: dict[PeerId, float] = {}
+        self.clock_ahead_seconds: float | None = None
+
+    def start(self) -> None:
+        """Answer peers, learn where they stand, and catch up."""
+        topics, serve = self._topics, self._transport.serve
+        serve(topics.status, self._serve_status)
+        serve(topics.range, self._serve_range)
+        serve(topics.roots, self._serve_roots)
+        self._chain.wanted = self._wanted
+        self._spawn(self._watch_peers())
+        self._spawn(self._ask_statuses())
+        self._spawn(self._catch_up())
+
+    async def stop(self) -> None:
+        """Stop asking."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def peers(self) -> dict[PeerId, PeerStatus]:
+        """Where peers say they stand."""
+        return {peer: known.status for peer, known in self._peers.items()}
+
+    @property
+    def goal(self) -> int:
+        """The highest height that a peer has claimed, at least the head's."""
+        return max(self._best_height(), self._chain.head.node.height)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether some peer says that it is further."""
+        return self._best_height() > self._chain.head.node.height
+
+    # ------------------------------------------------------------ what others ask
+
+    def own_status(self) -> PeerStatus:
+        """Return what this node tells about itself."""
+        chain = self._chain
+        final, head = chain.tree.final, chain.head
+        return PeerStatus(
+            chain.rules.genesis_root,
+            final.epoch,
+            final.root,
+            head.node.slot,
+            head.node.height,
+            head.root,
+            chain.clock.milliseconds(),
+        )
+
+    async def _serve_status(self, request: Request) -> bytes:
+        status = _read(decode_status, request.data)
+        if status.genesis_root != self._chain.rules.genesis_root:
+            raise Refusal(f"this is chain 0x{self._chain.rules.genesis_root.hex()}")
+        self._note(request.peer, status)
+        return encode_status(self.own_status())
+
+    async def _serve_range(self, request: Request) -> bytes:
+        wanted = _read(decode_range, request.data)
+        roots = await asyncio.to_thread(self._chain.blocks_by_height, wanted.first_height, wanted.count)
+        return await asyncio.to_thread(self._answer, roots)
+
+    async def _serve_roots(self, request: Request) -> bytes:
+        return await asyncio.to_thread(self._answer, _read(decode_roots, request.data))
+
+    def _answer(self, roots: list[Hash32] | tuple[Hash32, ...]) -> bytes:
+        sent: list[bytes] = []
+        size = 0
+        for root in roots[:BLOCKS_MAX]:
+            body = self._chain.block_by_root(root)
+            if body is None or size > ANSWER_BYTES:
+                break
+            sent.append(_message(body))
+            size += len(sent[-1])
+        return encode_blocks(sent)
+
+    # ------------------------------------------------------------ where others stand
+
+    async def _watch_peers(self) -> None:
+        while True:
+            events = self._transport.events()
+            for info in self._transport.peers():
+                self._spawn(self._ask_status(info.peer))
+            try:
+                async for event in events:
+                    if event.kind is PeerEventKind.IDENTIFIED:
+                        self._spawn(self._ask_status(event.peer))
+                    elif event.kind in (PeerEventKind.DISCONNECTED, PeerEventKind.BANNED):
+                        self._peers.pop(event.peer, None)
+                    elif event.kind is PeerEventKind.LAGGED:
+                        break
+            except SubscriptionClosed as closed:
+                if closed.reason == "transport-closed":
+                    return
+
+    async def _ask_statuses(self) -> None:
+        while True:
+            await asyncio.sleep(STATUS_SECONDS)
+            for info in self._transport.peers():
+                self._spawn(self._ask_status(info.peer))
+
+    async def _ask_status(self, peer: PeerId) -> None:
+        begun = self._chain.clock.milliseconds()
+        try:
+            answer = await self._transport.request(
+                peer, self._topics.status, encode_status(self.own_status())
+            )
+            status = decode_status(answer)
+        except TransportError as error:
+            # What it has said before still helps; who is gone is forgotten with the connection.
+            _log.debug("status_not_known", peer=peer, reason=str(error))
+            return
+        except InvalidMessage as error:
+            self._blame(peer, LIE, str(error))
+            return
+        if status.genesis_root != self._chain.rules.genesis_root:
+            self._blame(peer, LIE, f"it is on chain 0x{status.genesis_root.hex()}")
+            return
+        # The answer was written about halfway.
+        self._compare_clocks(peer, (begun + self._chain.clock.milliseconds()) / 2 - status.milliseconds)
+        self._note(peer, status)
+
+    def _compare_clocks(self, peer: PeerId, ahead_milliseconds: float) -> None:
+        """Tell the operator where most peers' clocks say something else."""
+        self._clocks[peer] = ahead_milliseconds / 1000
+        self._clocks = {
+            known: ahead for known, ahead in self._clocks.items() if known in self._peers or known == peer
+        }
+        ahead, before = median(self._clocks.values()), self.clock_ahead_seconds
+        limit = CLOCK_SHARE * self._chain.rules.parameters.slot_seconds
+        if abs(ahead) > limit and (before is None or abs(before) <= limit):
+            _log.warning(
+                "clock_differs",
+                ahead_seconds=round(ahead, 3),
+                advice="most peers' clocks say otherwise: synchronise this machine's clock (NTP)",
+            )
+        self.clock_ahead_seconds = ahead
+
+    def _note(self, peer: PeerId, status: PeerStatus) -> None:
+        known = self._peers.get(peer)
+        if known is None:
+            self._peers[peer] = _Peer(status)
+        else:
+            known.status = status
+        if status.head_height > self._chain.head.node.height:
+            self._behind.set()
+
+    def _blame(self, peer: PeerId, score: float, reason: str) -> None:
+        _log.warning("peer_blamed", peer=peer, score=score, reason=reason)
+        known = self._peers.get(peer)
+        if known is not None:
+            known.rests_until = self._now() + REST_SECONDS
+        try:
+            self._transport.score(peer, score, reason)
+        except TransportError as error:
+            _log.debug("peer_not_scored", peer=peer, reason=str(error))
+
+    # ------------------------------------------------------------ ranges
+
+    async def _catch_up(self) -> None:
+        while True:
+            await self._behind.wait()
+            self._behind.clear()
+            # One block more is on its way by gossip, most of the time.
+            from_final = False
+            while self._best_height() > self._chain.head.node.height + 1:
+                before = self._chain.head.root
+                first = (self._final_height if from_final else self._chain.head.node.height) + 1
+                try:
+                    await self._round(first)
+                except _Broken as broken:
+                    _log.info("sync_round_failed", first_height=first, reason=str(broken))
+                    if from_final:
+                        await asyncio.sleep(PAUSE_SECONDS)
+                except Exception as error:
+                    # A full disk, for example: it may pass.
+                    _log.exception("sync_round_failed", first_height=first, reason=repr(error))
+                    await asyncio.sleep(PAUSE_SECONDS)
+                # Whoever is on another branch is asked for all of it, from what everybody agrees on.
+                from_final = self._chain.head.root == before and not from_final
+
+    async def _round(self, first: int) -> None:
+        """Ask several peers for the blocks that follow, and take them in order."""
+        best = self._best_height()
+        starts = range(first, best + 1, CHUNK)[:CHUNKS_AHEAD]
+        tasks = []
+        used: dict[PeerId, int] = {}
+        for start in starts:
+            able = sorted(self._able(start), key=lambda peer: used.get(peer, 0))
+            if not able:
+                break
+            used[able[0]] = used.get(able[0], 0) + 1
+            count = min(CHUNK, best - start + 1)
+            tasks.append((able[0], self._spawn(self._ask_range(able[0], start, count))))
+        if not tasks:
+            raise _Broken("nobody can be asked")
+        try:
+            for peer, task in tasks:
+                await self._take(peer, await task)
+        finally:
+            for _, task in tasks:
+                task.cancel()
+
+    async def _ask_range(self, peer: PeerId, first: int, count: int) -> tuple[bytes, ...]:
+        try:
+            answer = await self._transport.request(
+                peer, self._topics.range, encode_range(RangeRequest(first, count))
+            )
+            blocks = decode_blocks(answer, self._chain.rules.parameters)
+        except RequestFailed as error:
+            self._blame(peer, DISAPPOINTMENT, f"blocks from height {first}: {error}")
+            raise _Broken(str(error)) from error
+        except TransportError as error:
+            raise _Broken(str(error)) from error
+        except InvalidMessage as error:
+            self._blame(peer, LIE, str(error))
+            raise _Broken(str(error)) from error
+        if not blocks or len(blocks) > count:
+            self._blame(
+                peer, DISAPPOINTMENT, f"{len(blocks)} blocks from height {first}, {count} were asked for"
+            )
+            raise _Broken("nothing came")
+        return blocks
+
+    async def _take(self, peer: PeerId, blocks: tuple[bytes, ...]) -> None:
+        chain = self._chain
+        for data in blocks:
+            try:
+                sent = decode_sent_block(data, chain.rules.parameters)
+                header = decode_block(sent.block).header
+            except InvalidMessage as error:
+                self._blame(peer, LIE, str(error))
+                raise _Broken(str(error)) from error
+            # What does not link to anything would wait, and this would wait for it.
+            if header.parent_root not in chain.tree:
+                if chain.store.block(header.parent_root) is not None:
+                    continue
+                raise _Broken(f"a block of slot {header.slot} of another branch")
+            finding = await chain.take(data, peer)
+            if isinstance(finding, Rejected):
+                self._blame(peer, LIE, f"{finding.kind}: {finding.message}")
+                raise _Broken(finding.message)
+
+    def _able(self, height: int) -> list[PeerId]:
+        now = self._now()
+        return [
+            peer
+            for peer, known in self._peers.items()
+            if known.status.head_height >= height and known.rests_until <= now
+        ]
+
+    def _best_height(self) -> int:
+        now = self._now()
+        return max(
+            (known.status.head_height for known in self._peers.values() if known.rests_until <= now),
+            default=0,
+        )
+
+    @property
+    def _final_height(self) -> int:
+        known = self._chain.tree.get(self._chain.tree.final.root)
+        return known.node.height if known else 0
+
+    # ------------------------------------------------------------ single blocks
+
+    def _wanted(self, root: Hash32, source: str) -> None:
+        """Fetch a block that others wait for."""
+        if root in self._missing or len(self._missing) >= MISSING_MAX:
+            return
+        if self.goal - self._chain.head.node.height > CHUNK:
+            # One by one, from the newest backwards, would take as many requests as there are blocks.
+            self._behind.set()
+            return
+        self._missing.add(root)
+        self._spawn(self._fetch(root, PeerId(source)))
+
+    async def _fetch(self, root: Hash32, source: PeerId) -> None:
+        try:
+            others = [peer for peer in self._peers if peer != source]
+            for peer in [source, *others][:ATTEMPTS]:
+                if root in self._chain.tree or await self._fetch_from(peer, root):
+                    break
+            if source in self._peers:
+                await self._ask_status(source)
+        finally:
+            self._missing.discard(root)
+
+    async def _fetch_from(self, peer: PeerId, root: Hash32) -> bool:
+        parameters = self._chain.rules.parameters
+        try:
+            answer = await self._transport.request(peer, self._topics.roots, encode_roots([root]))
+            blocks = decode_blocks(answer, parameters)
+            if len(blocks) != 1:
+                return False
+            sent = decode_sent_block(blocks[0], parameters)
+            found = decode_block(sent.block).root(self._chain.rules.genesis_root)
+        except TransportError as error:
+            _log.debug("block_not_fetched", block=root.hex(), peer=peer, reason=str(error))
+            return False
+        except InvalidMessage as error:
+            self._blame(peer, LIE, str(error))
+            return False
+        if found != root:
+            self._blame(peer, LIE, f"it sent block {found.hex()} where {root.hex()} was asked for")
+            return False
+        self._missing.discard(root)
+        self._spawn(self._offer(peer, blocks[0]))
+        return True
+
+    async def _offer(self, peer: PeerId, data: bytes) -> None:
+        finding = await self._chain.take(data, peer)
+        if isinstance(finding, Rejected):
+            self._blame(peer, LIE, f"{finding.kind}: {finding.message}")
+        elif not isinstance(finding, Accepted):
+            _log.debug("fetched_block_unused", peer=peer, finding=repr(finding))
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and not isinstance(error, _Broken)
+        ):
+            _log.error("sync_task_failed", error=repr(error), exc_info=error)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _message(body: BlockBody) -> bytes:
+    return encode_sent_block(SentBlock(body.block, body.input))
+
+
+def _read(decode: Any, data: bytes) -> Any:
+    try:
+        return decode(data)
+    except InvalidMessage as error:
+        raise Refusal(str(error)) from error
