@@ -24,6 +24,7 @@ from noria.chain.unit_runner import PoolRunner
 from noria.consensus.blocks import Block, decode_block
 from noria.consensus.sent_block import SentBlock, encode_sent_block
 from noria.consensus.validity import Accepted, Rejected
+from noria.consensus.votes import Checkpoint
 from noria.execution.spec import ChainSpec
 from noria.node.errors import NodeError
 from noria.node.node_folder import NodeFolder
@@ -145,12 +146,17 @@ class _Replica:
 async def _replay(
     store: BlockStore, replica: ChainService, runner: PoolRunner, height: int | None
 ) -> AsyncIterator[Verified]:
+    # A running node goes on: what it holds as final now, the blocks that are read after it must show.
+    recorded = next(iter(store.final_checkpoints()), None)
+    above = store.not_final()
     last = 0
-    for stored in _line(store):
+    for stored in line(store, above):
         if height is not None and stored.height > height:
             break
         last = stored.height
         body = store.body(stored.root)
+        if body is None and store.block(stored.root) is None:
+            break  # Of a branch that the node has given up meanwhile.
         if body is None:
             raise VerificationFailed(f"{_name(stored)}: its bytes are missing")
         found = await _block(replica, stored, body)
@@ -162,8 +168,13 @@ async def _replay(
         yield Verified(stored, found, Hash32(header.state_root), outcome)
     if height is not None and last < height:
         raise NothingToVerify(f"there is no block {height}: the last one is {last}")
-    if height is None:
-        _check_finality(store, replica)
+    if height is None and recorded is not None:
+        if recorded.epoch > replica.tree.final.epoch:
+            # The votes may be in a branch that is not the longest.
+            for stored in above:
+                if (body := store.body(stored.root)) is not None:
+                    await replica.take(encode_sent_block(SentBlock(body.block, body.input)))
+        _check_finality(recorded, replica)
 
 
 async def _block(replica: ChainService, stored: StoredBlock, body: BlockBody) -> Block:
@@ -194,30 +205,32 @@ async def _certificate(runner: PoolRunner, stored: StoredBlock, block: Block, bo
     return outcome
 
 
-def _check_finality(store: BlockStore, replica: ChainService) -> None:
-    recorded = next(iter(store.final_checkpoints()), None)
-    if recorded is not None and recorded.epoch > replica.tree.final.epoch:
+def _check_finality(recorded: Checkpoint, replica: ChainService) -> None:
+    if recorded.epoch > replica.tree.final.epoch:
         raise VerificationFailed(
             f"the store holds epoch {recorded.epoch} as final, its blocks finalise no more than"
             f" {replica.tree.final.epoch}"
         )
-    if recorded is not None and recorded.epoch == replica.tree.final.epoch and recorded != replica.tree.final:
+    if recorded.epoch == replica.tree.final.epoch and recorded != replica.tree.final:
         raise VerificationFailed(f"epoch {recorded.epoch} is final with another block than the store holds")
 
 
-def _line(store: BlockStore) -> Iterable[StoredBlock]:
-    """Return the final blocks, and the longest line above them."""
+def line(store: BlockStore, not_final: Iterable[StoredBlock]) -> Iterable[StoredBlock]:
+    """Return the final blocks, and the longest line above them.
+
+    What was not final a moment ago may be among the final ones by now.
+    """
+    above = {block.root: block for block in not_final}
     first = 1
     while page := store.final_range(first, PAGE):
         yield from page
         first = page[-1].height + 1
-    above = {block.root: block for block in store.not_final()}
-    line: list[StoredBlock] = []
+    found: list[StoredBlock] = []
     at = max(above.values(), key=lambda block: (block.height, block.slot), default=None)
-    while at is not None:
-        line.append(at)
+    while at is not None and at.height >= first:
+        found.append(at)
         at = above.get(at.parent)
-    yield from reversed(line)
+    yield from reversed(found)
 
 
 def _name(stored: StoredBlock) -> str:
