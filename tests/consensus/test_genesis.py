@@ -11,10 +11,10 @@ from noria.consensus.genesis import (
     draft_root,
     genesis_root,
     genesis_states,
-    possession_message,
 )
 from noria.consensus.parameters import DEVNET
 from noria.consensus.votes import Checkpoint
+from noria.execution.genesis import origin_root, possession_message
 from noria.primitives.hashes import blake3
 from noria.primitives.types import Address, Hash32
 from noria.work.ids import program_id
@@ -70,14 +70,14 @@ def test_the_chain_starts_from_its_root() -> None:
 
 
 def test_possession_is_proven_for_one_address_on_one_chain() -> None:
-    root = genesis_root(GENESIS)
+    root, origin = genesis_root(GENESIS), origin_root("a", 1, 2)
     messages = {
         possession_message(root, address(0), bls_key(0)),
-        possession_message(draft_root(DRAFT), address(0), bls_key(0)),
+        possession_message(origin, address(0), bls_key(0)),
         possession_message(root, address(1), bls_key(0)),
         possession_message(root, address(0), bls_key(1)),
     }
-    assert {len(message) for message in messages} == {118}
+    assert {len(message) for message in messages} == {111}
     assert len(messages) == 4
 
 

@@ -337,7 +337,7 @@ def test_genesis_roots() -> None:
         assert raw(draft["draft_root"]) == root
         full = blake3(b"noria/genesis/1" + root + raw(draft["payload_hash"]) + raw(draft["state_root"]))
         assert raw(draft["genesis_root"]) == full
-        assert raw(draft["possession"])[:50] == b"noria/possession/1" + full
+        assert raw(draft["possession"])[:43] == b"noria/pop/1" + full
 
 
 def test_blocks() -> None:

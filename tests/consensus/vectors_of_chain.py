@@ -11,7 +11,7 @@ from noria.consensus.certificate import (
 )
 from noria.consensus.finality import FinalityState, count_vote, enter_epoch, genesis_finality
 from noria.consensus.fork_choice import BlockNode, checkpoint, choose_head, genesis_node
-from noria.consensus.genesis import ChainDraft, Genesis, draft_root, genesis_root, possession_message
+from noria.consensus.genesis import ChainDraft, Genesis, draft_root, genesis_root
 from noria.consensus.headers import SignedHeader, block_root
 from noria.consensus.lottery import (
     after_block,
@@ -56,6 +56,7 @@ from noria.consensus.weight import (
     Snapshot,
     SnapshotRow,
 )
+from noria.execution.genesis import possession_message
 from noria.primitives.types import Address, BlsPublicKey, BlsSignature, Hash32
 from noria.work.ids import program_id
 from tests.consensus.oracle import ORACLE

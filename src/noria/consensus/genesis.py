@@ -18,12 +18,11 @@ from noria.consensus.parameters import ChainParameters
 from noria.primitives import rlp
 from noria.primitives.hashes import blake3
 from noria.primitives.rlp import integer_to_bytes
-from noria.primitives.types import ADDRESS_BYTES, HASH_BYTES, UINT64_MAX, Address, BlsPublicKey, Hash32
+from noria.primitives.types import ADDRESS_BYTES, HASH_BYTES, UINT64_MAX, Address, Hash32
 from noria.work.ids import ProgramId
 
 DRAFT_TAG: Final = b"noria/draft/1"
 GENESIS_TAG: Final = b"noria/genesis/1"
-POSSESSION_TAG: Final = b"noria/possession/1"
 NAME_BYTES_MAX: Final = 64
 
 
@@ -119,7 +118,7 @@ class Genesis:
 
 
 def draft_root(draft: ChainDraft) -> Hash32:
-    """Return the root that genesis work and genesis registrations carry (protocol 1, 3, 9).
+    """Return what of the genesis root is known before the genesis state (protocol 1, 9).
 
     ``H("noria/draft/1" ‖ rlp(name, chain_id, genesis_seconds, [parameters…], [[hardfork, time]…],
     instrumenter_version, [pinned program…], [[miner, grant]…]))``, programs and grants in ascending order,
@@ -153,12 +152,3 @@ def genesis_root(genesis: Genesis) -> Hash32:
 def genesis_states(root: Hash32) -> tuple[Randomness, FinalityState]:
     """Return the lottery's and finality's state after genesis (protocol 4.4, 4.7)."""
     return genesis_randomness(root), genesis_finality(root)
-
-
-def possession_message(root: Hash32, miner: Address, bls_key: BlsPublicKey) -> bytes:
-    """Return what a miner signs with its BLS key to register it (protocol 5.1).
-
-    ``"noria/possession/1" ‖ root ‖ miner ‖ bls_key``, 118 bytes: the key's owner wants it registered for this
-    address on this chain. The root is the genesis root; for registrations within genesis the draft root.
-    """
-    return POSSESSION_TAG + root + miner + bls_key
