@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 
 from noria._core import Header
-from noria.chain.events import Events, HeadEvent, SubscriptionClosed
+from noria.chain.events import Events, HeadEvent
+from noria.primitives.subscriptions import SubscriptionClosed
 
 
 def head_event(name: bytes) -> HeadEvent:

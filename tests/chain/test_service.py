@@ -11,13 +11,14 @@ import pytest
 
 from noria._core import Engine, InvalidBlock, UnknownBlock, decode_transactions
 from noria.chain.errors import ChainStopped, TransactionNotMined
-from noria.chain.events import PendingEvent, Subscription
+from noria.chain.events import PendingEvent
 from noria.chain.production import dev_attributes
 from noria.chain.service import Chain, dev_limits
 from noria.execution.accounts import DevAccount
 from noria.execution.mempool import RejectedTransaction
 from noria.execution.spec import ChainSpec, GenesisAccount
 from noria.execution.system_contracts import block_start_calls
+from noria.primitives.subscriptions import Subscription
 from noria.primitives.types import Wei
 from tests.chain.conftest import MakeChain, Wall
 from tests.chain.transfers import GWEI, SINK, authorization_transaction, transfer, tx_hash

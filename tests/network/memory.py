@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from noria.network.config import ProtocolSpec, TopicSpec
 from noria.network.errors import (
@@ -18,9 +17,11 @@ from noria.network.errors import (
     RequestTimeout,
     UnknownName,
 )
-from noria.network.peers import Ban, PeerEvent, PeerEventKind, PeerEvents, PeerFeed, PeerId, PeerInfo
+from noria.network.peers import EVENTS_CAPACITY, Ban, PeerEvent, PeerEventKind, PeerId, PeerInfo
 from noria.network.transport import Handler, Message, Request, TransportProtocol, Validator, Verdict
+from noria.primitives.background import BackgroundTasks
 from noria.primitives.hashes import blake3
+from noria.primitives.subscriptions import Subscription, Topic
 
 SEEN_MAX = 10_000
 
@@ -80,9 +81,9 @@ class MemoryTransport:
         self._network, self._peer = network, peer
         self._validators: dict[str, Validator] = {}
         self._handlers: dict[str, Handler] = {}
-        self._feed = PeerFeed()
+        self._feed: Topic[PeerEvent] = Topic()
         self._seen: OrderedDict[bytes, None] = OrderedDict()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = BackgroundTasks("network in memory")
         self.scores: dict[PeerId, list[tuple[float, str]]] = {}
         self.verdicts: list[tuple[PeerId, str, Verdict]] = []
         self.banned: set[PeerId] = set()
@@ -120,7 +121,7 @@ class MemoryTransport:
             if other is not None and peer != source:
                 sent = True
                 if self._network.random.random() >= self._network.loss:
-                    self._spawn(other._hear(topic, data, self._peer))
+                    self._tasks.spawn(other._hear(topic, data, self._peer))
         return sent
 
     async def _hear(self, topic: str, data: bytes, source: PeerId) -> None:
@@ -179,8 +180,8 @@ class MemoryTransport:
 
     # ------------------------------------------------------------ peers
 
-    def events(self) -> PeerEvents:
-        return self._feed.subscribe()
+    def events(self) -> Subscription[PeerEvent]:
+        return self._feed.subscribe(EVENTS_CAPACITY)
 
     def peers(self) -> Sequence[PeerInfo]:
         return [
@@ -212,15 +213,8 @@ class MemoryTransport:
         self._network.transports.pop(self._peer, None)
         for other in self._network.transports.values():
             other.tell(PeerEventKind.DISCONNECTED, self._peer)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         self._feed.close("transport-closed")
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 _CHECK: Callable[[MemoryNetwork, PeerId], TransportProtocol] = MemoryTransport  # mypy: it fits the seam

@@ -171,7 +171,7 @@ async def test_a_validator_may_take_its_time_and_no_more() -> None:
         heard.append(message.data)
         return Verdict.ACCEPT
 
-    settings = config(validation_seconds=0.5)
+    settings = config(validation_seconds=2.0)
     async with connected(settings, config(), config()) as (judging, author, listener):
         judging.subscribe("blocks", judge)
         listener.subscribe("blocks", listen)

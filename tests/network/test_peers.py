@@ -15,11 +15,11 @@ from noria.network.errors import (
     InvalidAddress,
     InvalidTransportConfig,
     ListenFailed,
-    SubscriptionClosed,
     TransportClosed,
 )
-from noria.network.peers import EVENTS_CAPACITY, PeerEvent, PeerEventKind, PeerFeed, PeerId
+from noria.network.peers import EVENTS_CAPACITY, PeerEvent, PeerEventKind, PeerId
 from noria.network.transport import Request, Transport, Verdict, peer_id
+from noria.primitives.subscriptions import SubscriptionClosed, Topic
 from tests.network.settings import (
     ECHO,
     config,
@@ -265,8 +265,8 @@ async def test_each_mistake_of_a_configuration_is_one_line(changes: dict[str, ob
 
 
 async def test_a_subscriber_that_does_not_read_is_dropped() -> None:
-    feed = PeerFeed()
-    slow, quick = feed.subscribe(), feed.subscribe()
+    feed: Topic[PeerEvent] = Topic()
+    slow, quick = feed.subscribe(EVENTS_CAPACITY), feed.subscribe(EVENTS_CAPACITY)
     event = PeerEvent(PeerEventKind.CONNECTED, PeerId("x"), "", "")
     for _ in range(EVENTS_CAPACITY + 1):
         feed.publish(event)

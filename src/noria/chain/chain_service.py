@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -33,6 +33,7 @@ from noria.consensus.slots import epoch_of
 from noria.consensus.validity import Accepted, ChainRules, InvalidBlock, NotYet, Postponed, Rejected
 from noria.consensus.weight import Snapshot
 from noria.consensus.wire import InvalidMessage
+from noria.primitives.background import BackgroundTasks
 from noria.primitives.types import Address, Hash32
 
 INVALID_MAX: Final = 4096
@@ -135,7 +136,7 @@ class ChainService:
         self._invalid: OrderedDict[Hash32, str] = OrderedDict()
         self._seen: OrderedDict[tuple[Address, int], set[Hash32]] = OrderedDict()
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = BackgroundTasks("chain")
         self._stopped = False
         self._told = NewFinality(tree.final, tree.final)
         self.restored: list[tuple[Block, KnownBlock, bytes | None]] = []
@@ -167,9 +168,8 @@ class ChainService:
             return
         self._stopped = True
         async with self.lock:
-            for task in list(self._tasks):
-                task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks.cancel()
+        await self._tasks.wait()
         for arrival in self._queue.clear():
             self._conclude(arrival, Ignored("the chain has been stopped"))
         self.events.close()
@@ -184,17 +184,9 @@ class ChainService:
         """Stop the chain."""
         await self.stop()
 
-    def spawn(self, work: Any) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something until it ends or the chain stops."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("chain_task_failed", error=repr(error), exc_info=error)
+        return self._tasks.spawn(work)
 
     # ------------------------------------------------------------ reading
 

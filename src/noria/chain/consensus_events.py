@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from noria.chain.events import Subscription, Topic
 from noria.consensus.votes import Checkpoint
+from noria.primitives.subscriptions import Subscription, Topic
 from noria.primitives.types import Hash32
 
 CAPACITY: Final = 1_024

@@ -181,7 +181,7 @@ def _introduce(node: DevNode, server: RpcServer, host: str) -> None:
 
 async def _log_blocks(node: DevNode) -> None:
     """Log every new head with its transactions, until cancelled."""
-    from noria.chain.events import SubscriptionClosed
+    from noria.primitives.subscriptions import SubscriptionClosed
 
     while True:
         async with node.chain.events.subscribe_heads() as heads:

@@ -71,20 +71,6 @@ class Refusal(Exception):
     """Raised by a handler to refuse a request; its message is told to the peer, cut at 256 bytes."""
 
 
-class SubscriptionClosed(Exception):
-    """No further events will come.
-
-    Attributes
-    ----------
-    reason
-        ``"slow-subscriber"`` where the queue was full, ``"transport-closed"``, or ``"unsubscribed"``.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the subscription has ended: {reason}")
-        self.reason = reason
-
-
 _ASKED: Final[dict[str, type[TransportError]]] = {
     "configuration": InvalidTransportConfig,
     "listen": ListenFailed,

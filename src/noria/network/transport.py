@@ -8,12 +8,12 @@ rooms above code against, so that a simulation can stand in its place.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 import structlog
 
@@ -21,7 +21,9 @@ from noria._core import Network, NetworkError, NetworkMessage, NetworkNotice, Ne
 from noria._core import peer_id as core_peer_id
 from noria.network.config import TransportConfig
 from noria.network.errors import InvalidAddress, Refusal, RequestTimeout, TransportClosed, not_asked, not_done
-from noria.network.peers import Ban, PeerEvent, PeerEventKind, PeerEvents, PeerFeed, PeerId, PeerInfo
+from noria.network.peers import EVENTS_CAPACITY, Ban, PeerEvent, PeerEventKind, PeerId, PeerInfo
+from noria.primitives.background import BackgroundTasks
+from noria.primitives.subscriptions import Subscription, Topic
 
 BATCH: Final = 256
 """Events that are handled before the event loop may do something else."""
@@ -82,7 +84,7 @@ class TransportProtocol(Protocol):
         self, peer: PeerId, protocol: str, data: bytes, *, timeout_seconds: float | None = None
     ) -> bytes: ...
     def serve(self, protocol: str, handler: Handler) -> None: ...  # noqa: D102
-    def events(self) -> PeerEvents: ...  # noqa: D102
+    def events(self) -> Subscription[PeerEvent]: ...  # noqa: D102
     def peers(self) -> Sequence[PeerInfo]: ...  # noqa: D102
     async def dial(self, address: str) -> PeerId: ...  # noqa: D102
     def disconnect(self, peer: PeerId) -> None: ...  # noqa: D102
@@ -128,8 +130,8 @@ class Transport:
         self._validators: dict[str, Validator] = {}
         self._handlers: dict[str, Handler] = {}
         self._outcomes: dict[int, asyncio.Future[bytes]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._feed = PeerFeed()
+        self._tasks = BackgroundTasks("network")
+        self._feed: Topic[PeerEvent] = Topic()
         self._closing: asyncio.Task[None] | None = None
         self._descriptor = network.descriptor
         if self._descriptor is not None:
@@ -300,9 +302,9 @@ class Transport:
 
     # ------------------------------------------------------------ peers
 
-    def events(self) -> PeerEvents:
+    def events(self) -> Subscription[PeerEvent]:
         """Return a subscription to what happens to peers from now on."""
-        return self._feed.subscribe()
+        return self._feed.subscribe(EVENTS_CAPACITY)
 
     def peers(self) -> list[PeerInfo]:
         """Return who is connected."""
@@ -406,7 +408,7 @@ class Transport:
                 case NetworkMessage():
                     self._on_message(event)
                 case NetworkRequest():
-                    self._start(self._answer(event))
+                    self._tasks.spawn(self._answer(event))
                 case NetworkOutcome():
                     self._on_outcome(event)
                 case NetworkNotice():
@@ -433,7 +435,7 @@ class Transport:
         if isinstance(found, Verdict):
             self._judge(event.handle, found)
         else:
-            self._start(self._await_verdict(event, found))
+            self._tasks.spawn(self._await_verdict(event, found))
 
     async def _await_verdict(self, event: NetworkMessage, found: Awaitable[Verdict]) -> None:
         verdict = Verdict.IGNORE
@@ -469,19 +471,12 @@ class Transport:
         else:
             self._network.respond(event.handle, answer)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _close(self) -> None:
         if self._descriptor is not None:
             self._loop.remove_reader(self._descriptor)
         for outcome in self._outcomes.values():
             if not outcome.done():
                 outcome.set_exception(TransportClosed("the network is closed"))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         self._feed.close("transport-closed")
         await asyncio.to_thread(self._network.close)

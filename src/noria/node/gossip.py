@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
 from noria.chain.chain_service import ChainService
-from noria.chain.events import SubscriptionClosed
 from noria.chain.findings import Finding
 from noria.chain.hearsay import Hearsay
 from noria.consensus.validity import Accepted, Rejected
@@ -21,6 +20,8 @@ from noria.execution.rejections import RejectedTransaction
 from noria.network.errors import TransportError
 from noria.network.topics import Topics
 from noria.network.transport import Message, TransportProtocol, Verdict
+from noria.primitives.background import BackgroundTasks
+from noria.primitives.subscriptions import SubscriptionClosed
 
 HEARD_MAX: Final = 32_768
 """Transactions of others that are remembered, so that they are not sent out again as one's own."""
@@ -58,7 +59,7 @@ class Gossip:
         self._transport, self._topics = transport, topics
         self._chain, self._hearsay = chain, hearsay
         self._heard: OrderedDict[bytes, None] = OrderedDict()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = BackgroundTasks("gossip")
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def start(self) -> None:
@@ -70,7 +71,7 @@ class Gossip:
         subscribe(topics.evidence, self._judging(self._hearsay.judge_evidence))
         subscribe(topics.alarms, self._judging(self._hearsay.judge_alarm))
         subscribe(topics.transactions, self._transaction)
-        self._spawn(self._own_transactions())
+        self._tasks.spawn(self._own_transactions())
 
     async def stop(self) -> None:
         """Leave the topics."""
@@ -80,9 +81,7 @@ class Gossip:
                 self._transport.unsubscribe(topic)
             except TransportError as error:
                 _log.info("topic_not_left", topic=topic, reason=str(error))
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     # ------------------------------------------------------------ what comes
 
@@ -146,7 +145,7 @@ class Gossip:
         if len(self._tasks) >= SENDING_MAX:
             _log.warning("message_not_sent", topic=topic, reason="too many are on their way")
             return
-        self._spawn(self._publish(topic, data))
+        self._tasks.spawn(self._publish(topic, data))
 
     async def _publish(self, topic: str, data: bytes) -> None:
         try:
@@ -154,11 +153,6 @@ class Gossip:
             self.counts[topic, "sent" if heard else "unheard"] += 1
         except TransportError as error:
             _log.warning("message_not_sent", topic=topic, reason=str(error))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def verdict(finding: Finding) -> Verdict:

@@ -7,7 +7,6 @@ more, and what it withholds is asked of somebody else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
@@ -20,7 +19,7 @@ from noria.consensus.blocks import decode_block
 from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
 from noria.consensus.validity import Accepted, Rejected
 from noria.consensus.wire import InvalidMessage
-from noria.network.errors import Refusal, RequestFailed, SubscriptionClosed, TransportError
+from noria.network.errors import Refusal, RequestFailed, TransportError
 from noria.network.messages import (
     ANSWER_BYTES,
     BLOCKS_MAX,
@@ -38,6 +37,8 @@ from noria.network.messages import (
 from noria.network.peers import PeerEventKind, PeerId
 from noria.network.topics import Topics
 from noria.network.transport import Request, TransportProtocol
+from noria.primitives.background import BackgroundTasks
+from noria.primitives.subscriptions import SubscriptionClosed
 from noria.primitives.types import Hash32
 
 CHUNK: Final = 32
@@ -97,7 +98,7 @@ class Sync:
         self._transport, self._topics, self._chain = transport, topics, chain
         self._peers: dict[PeerId, _Peer] = {}
         self._missing: set[Hash32] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = BackgroundTasks("sync", expected=(_Broken,))
         self._behind = asyncio.Event()
         self._clocks: dict[PeerId, float] = {}
         self.clock_ahead_seconds: float | None = None
@@ -109,15 +110,13 @@ class Sync:
         serve(topics.range, self._serve_range)
         serve(topics.roots, self._serve_roots)
         self._chain.wanted = self._wanted
-        self._spawn(self._watch_peers())
-        self._spawn(self._ask_statuses())
-        self._spawn(self._catch_up())
+        self._tasks.spawn(self._watch_peers())
+        self._tasks.spawn(self._ask_statuses())
+        self._tasks.spawn(self._catch_up())
 
     async def stop(self) -> None:
         """Stop asking."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     @property
     def peers(self) -> dict[PeerId, PeerStatus]:
@@ -182,11 +181,11 @@ class Sync:
         while True:
             events = self._transport.events()
             for info in self._transport.peers():
-                self._spawn(self._ask_status(info.peer))
+                self._tasks.spawn(self._ask_status(info.peer))
             try:
                 async for event in events:
                     if event.kind is PeerEventKind.IDENTIFIED:
-                        self._spawn(self._ask_status(event.peer))
+                        self._tasks.spawn(self._ask_status(event.peer))
                     elif event.kind in (PeerEventKind.DISCONNECTED, PeerEventKind.BANNED):
                         self._peers.pop(event.peer, None)
                     elif event.kind is PeerEventKind.LAGGED:
@@ -199,7 +198,7 @@ class Sync:
         while True:
             await asyncio.sleep(STATUS_SECONDS)
             for info in self._transport.peers():
-                self._spawn(self._ask_status(info.peer))
+                self._tasks.spawn(self._ask_status(info.peer))
 
     async def _ask_status(self, peer: PeerId) -> None:
         begun = self._chain.clock.milliseconds()
@@ -293,7 +292,7 @@ class Sync:
                 break
             used[able[0]] = used.get(able[0], 0) + 1
             count = min(CHUNK, best - start + 1)
-            tasks.append((able[0], self._spawn(self._ask_range(able[0], start, count))))
+            tasks.append((able[0], self._tasks.spawn(self._ask_range(able[0], start, count))))
         if not tasks:
             raise _Broken("nobody can be asked")
         try:
@@ -374,7 +373,7 @@ class Sync:
             self._behind.set()
             return
         self._missing.add(root)
-        self._spawn(self._fetch(root, PeerId(source)))
+        self._tasks.spawn(self._fetch(root, PeerId(source)))
 
     async def _fetch(self, root: Hash32, source: PeerId) -> None:
         try:
@@ -406,7 +405,7 @@ class Sync:
             self._blame(peer, LIE, f"it sent block {found.hex()} where {root.hex()} was asked for")
             return False
         self._missing.discard(root)
-        self._spawn(self._offer(peer, blocks[0]))
+        self._tasks.spawn(self._offer(peer, blocks[0]))
         return True
 
     async def _offer(self, peer: PeerId, data: bytes) -> None:
@@ -415,21 +414,6 @@ class Sync:
             self._blame(peer, LIE, f"{finding.kind}: {finding.message}")
         elif not isinstance(finding, Accepted):
             _log.debug("fetched_block_unused", peer=peer, finding=repr(finding))
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if (
-            not task.cancelled()
-            and (error := task.exception()) is not None
-            and not isinstance(error, _Broken)
-        ):
-            _log.error("sync_task_failed", error=repr(error), exc_info=error)
 
     @staticmethod
     def _now() -> float:

@@ -13,13 +13,13 @@ from noria.chain.block_store import StoredBlock
 from noria.chain.block_tree import BlockView
 from noria.chain.certificates import CheckState
 from noria.chain.consensus_events import NewFinality
-from noria.chain.events import Subscription
 from noria.consensus.blocks import Block, decode_block
 from noria.consensus.slots import epoch_of
 from noria.consensus.votes import Checkpoint
 from noria.consensus.weight import Snapshot
 from noria.node.full import FullNode
 from noria.primitives.hexes import format_data
+from noria.primitives.subscriptions import Subscription
 from noria.primitives.types import Address, Hash32
 
 BEHIND_MAX: Final = 4

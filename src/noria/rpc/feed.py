@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import structlog
 
 from noria._core import Header, Transaction
-from noria.chain.events import HeadEvent, PendingEvent, Subscription, SubscriptionClosed
+from noria.chain.events import HeadEvent, PendingEvent
+from noria.primitives.subscriptions import Subscription, SubscriptionClosed
 
 if TYPE_CHECKING:
     from noria.chain.service import Chain

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from noria._core import Header, Transaction
-from noria.chain.events import SubscriptionClosed
+from noria.primitives.subscriptions import SubscriptionClosed
 from noria.rpc.errors import limit_exceeded
 from noria.rpc.logs import change_logs
 from noria.rpc.params import LogFilter
