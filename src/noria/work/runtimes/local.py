@@ -83,10 +83,10 @@ def installed(name: str = "python", folder: Path | None = None) -> Runtime:
         if path.stat().st_size > MODULE_MAX:
             raise RuntimeDamaged(_damaged(pin, path))
         data = path.read_bytes()
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         raise RuntimeMissing(
             f"the runtime {name} is not installed; run: noria runtime install {name}"
-        ) from error
+        ) from None
     except OSError as error:
         raise os_failure(path.parent, error) from error
     if program_id(data) != pin.program_id:
