@@ -200,4 +200,12 @@ def _limit_memory(most: int | None) -> None:
 
 
 def _peak_memory_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    """Return the most memory that this process has had.
+
+    Not `ru_maxrss`: that outlives `exec`, and so would count the peak of the process that started this one.
+    """
+    with suppress(OSError, ValueError), open("/proc/self/status", "rb") as file:  # noqa: PTH123
+        for line in file:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) << 10
+    return 0
