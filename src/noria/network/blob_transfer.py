@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,13 @@ class _Lie(Exception):
 
 
 async def fetch(
-    transport: TransportProtocol, name: BlobName, peers: Sequence[PeerId], path: Path, *, bytes_max: int
+    transport: TransportProtocol,
+    name: BlobName,
+    peers: Sequence[PeerId],
+    path: Path,
+    *,
+    bytes_max: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Fetch a blob into a file. What is at the path afterwards is the blob.
 
@@ -79,6 +85,8 @@ async def fetch(
         Where to put it. Its folder is there, and nobody else fetches to the same path.
     bytes_max
         The longest that it may be.
+    progress
+        Called with how many pieces are here, and how many there are, for every one that has come.
 
     Raises
     ------
@@ -92,7 +100,7 @@ async def fetch(
     partial = path.with_name(path.name + ".partial")
     file = await asyncio.to_thread(_open_partial, partial)
     try:
-        transfer = _Transfer(name, file, min(bytes_max, BLOB_BYTES_MAX))
+        transfer = _Transfer(name, file, min(bytes_max, BLOB_BYTES_MAX), progress)
         said = await _ask_all(transport, transfer, peers)
         if not transfer.complete.is_set():
             if any(isinstance(error, BlobTooLong) for error in said.values()):
@@ -111,6 +119,7 @@ class _Transfer:
     name: BlobName
     file: BinaryIO
     bytes_max: int
+    progress: Callable[[int, int], None] | None = None
     leaves: bytes = b""
     missing: set[int] = field(default_factory=set)
     asked: dict[int, dict[PeerId, float]] = field(default_factory=dict)
@@ -133,6 +142,8 @@ class _Transfer:
         self.missing.discard(place)
         if place == self.count - 1:
             self.end = span(place, self.name.kind)[0] + size
+        if self.progress is not None:
+            self.progress(self.count - len(self.missing), self.count)
         if not self.missing:
             self.complete.set()
 

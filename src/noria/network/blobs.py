@@ -88,6 +88,7 @@ class BlobServer:
         self._source = source
         self._open: OrderedDict[BlobName, _Served] = OrderedDict()
         self._opening: dict[BlobName, asyncio.Lock] = {}
+        self._closed = False
 
     async def answer(self, request: Request) -> bytes:
         """Return the values of a blob's pieces, or one piece.
@@ -116,7 +117,8 @@ class BlobServer:
         return piece
 
     def close(self) -> None:
-        """Close all files that nobody reads any more."""
+        """Close all files, those that are being read when they have been; nothing is served from now on."""
+        self._closed = True
         while self._open:
             self._evict()
 
@@ -128,6 +130,9 @@ class BlobServer:
                     file = await asyncio.to_thread(self._source.open, name)
                     if file is None:
                         raise Refusal("not here")
+                    if self._closed:
+                        file.close()
+                        raise Refusal("not served any more")
                     served = self._open[name] = _Served(name, file, os.fstat(file.fileno()).st_size)
                     if len(self._open) > FILES_OPEN:
                         self._evict()

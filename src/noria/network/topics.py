@@ -10,8 +10,10 @@ from noria.consensus.parameters import ChainParameters
 from noria.consensus.sent_block import sent_block_bytes_max
 from noria.consensus.slashing import EVIDENCE_BYTES_MAX
 from noria.consensus.votes import SIGNED_VOTE_BYTES_MAX
+from noria.network import blobs
 from noria.network.config import ProtocolSpec, TopicSpec
 from noria.network.messages import RANGE_BYTES, ROOTS_BYTES_MAX, STATUS_BYTES_MAX, blocks_bytes_max
+from noria.network.peer_lists import ANSWER_BYTES_MAX, REQUEST_BYTES_MAX
 from noria.primitives.types import Hash32
 
 TRANSACTION_BYTES_MAX: Final = 128 << 10
@@ -35,6 +37,8 @@ class Topics:
         A list of one piece.
     status, range, roots
         Protocols: see `noria.network.messages`.
+    peers
+        Protocol: see `noria.network.peer_lists`.
     """
 
     blocks: str
@@ -45,13 +49,14 @@ class Topics:
     status: str
     range: str
     roots: str
+    peers: str
 
 
 def chain_topics(genesis_root: Hash32) -> Topics:
     """Return the names on a chain's network."""
     chain = genesis_root.hex()[:16]
     gossip = [f"noria/{chain}/{name}/1" for name in ("blocks", "transactions", "votes", "evidence", "alarms")]
-    protocols = [f"/noria/{chain}/{name}/1" for name in ("status", "range", "roots")]
+    protocols = [f"/noria/{chain}/{name}/1" for name in ("status", "range", "roots", "peers")]
     return Topics(*gossip, *protocols)
 
 
@@ -73,4 +78,6 @@ def protocol_specs(topics: Topics, parameters: ChainParameters) -> tuple[Protoco
         ProtocolSpec(topics.status, STATUS_BYTES_MAX, STATUS_BYTES_MAX, REQUEST_SECONDS),
         ProtocolSpec(topics.range, RANGE_BYTES, answer, REQUEST_SECONDS),
         ProtocolSpec(topics.roots, ROOTS_BYTES_MAX, answer, REQUEST_SECONDS),
+        ProtocolSpec(topics.peers, REQUEST_BYTES_MAX, ANSWER_BYTES_MAX, REQUEST_SECONDS),
+        blobs.PROTOCOL,
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Final, Self
 
 import structlog
@@ -16,11 +18,16 @@ from noria.chain.miner import Miner
 from noria.chain.own_journal import OwnJournal
 from noria.chain.own_work import OwnWork
 from noria.chain.recovery import open_chain
+from noria.chain.rules import chain_rules
 from noria.chain.service import Chain
 from noria.chain.unit_runner import PoolRunner
+from noria.consensus.signatures import BLS
 from noria.consensus.slots import epoch_of
 from noria.execution.spec import ChainSpec
+from noria.network.blobs import PROTOCOL as BLOBS
+from noria.network.blobs import BlobServer
 from noria.network.config import TransportConfig
+from noria.network.peer_exchange import PeerExchange
 from noria.network.peers import PeerId
 from noria.network.topics import chain_topics, protocol_specs, topic_specs
 from noria.network.transport import Transport
@@ -29,12 +36,14 @@ from noria.node.config import NodeConfig
 from noria.node.errors import InvalidConfiguration
 from noria.node.gossip import Gossip
 from noria.node.node_folder import NodeFolder
-from noria.node.programs import pinned_programs
+from noria.node.programs import ProgramFiles, ProgramsMissing, fetch_programs, find_programs
 from noria.node.sync import Sync
 from noria.primitives.addresses import parse_address
+from noria.primitives.hexes import format_data
 from noria.primitives.keys import BlsSecretKey
 from noria.primitives.types import Address
 from noria.work.folders import compiled_folder
+from noria.work.ids import ProgramId
 from noria.work.workers import WorkerPool
 
 FOREVER_SECONDS: Final = 10 * 365 * 86_400.0
@@ -123,12 +132,14 @@ class FullNode:
         key = await asyncio.to_thread(self._key)
         self._check_miner(key)
         folders = [self.folder.programs, *([config.programs] if config.programs else [])]
-        programs = await asyncio.to_thread(pinned_programs, self.spec, folders)
+        programs, missing = await asyncio.to_thread(find_programs, self.spec, folders)
 
         engine = await asyncio.to_thread(Engine, str(self.folder.engine), self.spec.engine_json())
         stack.push_async_callback(asyncio.to_thread, engine.close)
         self.execution = Chain(engine, self.spec, automine=False)
         await stack.enter_async_context(self.execution)
+        await self._join(engine, stack)
+        await self._complete(programs, missing, stack)
 
         cache = compiled_folder()
         pool = await asyncio.to_thread(WorkerPool, config.workers, cache=cache)
@@ -136,11 +147,15 @@ class FullNode:
         runner = PoolRunner(pool, programs, cache=cache)
         self.chain = await open_chain(self.execution, self.folder.blocks, wall=time.time, runner=runner)
         stack.callback(self.chain.store.close)
+        # Peers ask for what is in the store: it is closed after them.
+        stack.push_async_callback(self.transport.close)
         self.hearsay = Hearsay(self.chain)
 
         # What listens to the chain must be there before it starts.
         miner = self._miner(key, stack) if key is not None else None
-        await self._join(stack)
+        topics = chain_topics(self.chain.rules.genesis_root)
+        self.gossip = Gossip(self.transport, topics, self.chain, self.hearsay)
+        self.sync = Sync(self.transport, topics, self.chain)
         await self.chain.start()
         stack.push_async_callback(self.chain.stop)
         self.gossip.start()
@@ -149,7 +164,6 @@ class FullNode:
         stack.push_async_callback(self.sync.stop)
         if miner is not None:
             self._begin_mining(miner, stack)
-        self.apply_blocked()
         status = self.chain.status
         _log.info(
             "node_started",
@@ -162,13 +176,17 @@ class FullNode:
             miner=config.miner_address or "no",
         )
 
-    async def _join(self, stack: AsyncExitStack) -> None:
+    async def _join(self, engine: Engine, stack: AsyncExitStack) -> None:
+        """Connect to peers; what they ask is answered as its part starts."""
         config, parameters = self.config, self.spec.parameters
-        topics = chain_topics(self.chain.rules.genesis_root)
+        genesis = engine.header(engine.genesis_hash)
+        assert genesis is not None
+        genesis_root = chain_rules(self.spec, genesis, BLS).genesis_root
+        topics = chain_topics(genesis_root)
         self.transport = await Transport.start(
             self.folder.seed(),
             TransportConfig(
-                network=self.chain.rules.genesis_root.hex(),
+                network=genesis_root.hex(),
                 agent=self.version,
                 topics=topic_specs(topics, parameters),
                 protocols=protocol_specs(topics, parameters),
@@ -180,8 +198,24 @@ class FullNode:
             ),
         )
         stack.push_async_callback(self.transport.close)
-        self.gossip = Gossip(self.transport, topics, self.chain, self.hearsay)
-        self.sync = Sync(self.transport, topics, self.chain)
+        self.apply_blocked()
+        exchange = PeerExchange(self.transport, topics.peers, wanted=config.peers)
+        exchange.start()
+        stack.push_async_callback(exchange.stop)
+
+    async def _complete(
+        self, programs: dict[ProgramId, Path], missing: Sequence[ProgramId], stack: AsyncExitStack
+    ) -> None:
+        """Serve the pinned programs that are here, and fetch the others."""
+        server = BlobServer(ProgramFiles(programs))
+        self.transport.serve(BLOBS.name, server.answer)
+        stack.callback(server.close)
+        if missing and not (self.config.bootstrap or self.config.mdns):
+            raise ProgramsMissing(
+                f"pinned program {format_data(missing[0])} is not on this machine, and no peer can be asked:"
+                " put its module into a folder and name that with programs, or name peers with bootstrap"
+            )
+        programs |= await fetch_programs(self.transport, missing, self.folder.programs)
 
     # ------------------------------------------------------------ the miner
 
