@@ -1,9 +1,9 @@
 """Compare all proteins of a family: Smith–Waterman in plain Python, each pair a task in the sandbox.
 
     python -m examples.alignment.align
-    python -m examples.alignment.align --check
+    python -m examples.alignment.align --local --check
 
-Nothing here is made for Noria but one line: `LocalExecutor` stands where `ProcessPoolExecutor` would.
+Nothing here is made for Noria but one line: its executor stands where `ProcessPoolExecutor` would.
 """
 
 import argparse
@@ -11,11 +11,12 @@ import csv
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
 
-from noria import LocalExecutor
+from examples.where import add_options, chosen_executor, stop_on_errors
 
 HERE = Path(__file__).resolve().parent
 FAMILY = HERE / "luxc.fasta"
@@ -122,7 +123,7 @@ def compare(first: Protein, second: Protein) -> Comparison:
     return Comparison(first.name, second.name, local_score(first.residues, second.residues))
 
 
-def compare_all(proteins: Sequence[Protein], executor: LocalExecutor) -> list[Comparison]:
+def compare_all(proteins: Sequence[Protein], executor: Executor) -> list[Comparison]:
     """Compare every protein with itself and every other."""
     pairs = list(combinations_with_replacement(proteins, 2))
     return list(executor.map(compare, *zip(*pairs, strict=True)))
@@ -159,28 +160,37 @@ def check(proteins: Sequence[Protein], comparisons: Sequence[Comparison]) -> int
     return wrong
 
 
+def table(names: Sequence[str], similar: dict[tuple[str, str], float]) -> str:
+    """Write how similar all are to each other, in percent."""
+    width = max(map(len, names))
+    rows = [" " * (width + 3) + "".join(f"{i:>5}" for i in range(1, len(names) + 1))]
+    for i, name in enumerate(names, start=1):
+        cells = "".join(f"{100 * similar[name, other]:>5.0f}" for other in names[:i])
+        rows.append(f"{i:>2} {name:<{width}}{cells}")
+    return "\n".join(rows)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="align", description="Compare all proteins of a family.")
     parser.add_argument("--family", type=Path, default=FAMILY, help="proteins in FASTA format")
     parser.add_argument("--output", type=Path, help="write all scores to this CSV file")
-    parser.add_argument("--workers", type=int, help="tasks at once; as many as there are cores if left out")
     parser.add_argument("--check", action="store_true", help="compare the scores with Biopython's")
+    add_options(parser)
     chosen = parser.parse_args(arguments)
     proteins = read_family(chosen.family)
     began = time.monotonic()
-    with LocalExecutor(chosen.workers) as executor:
+    with chosen_executor(chosen) as executor:
         comparisons = compare_all(proteins, executor)
-        stats = executor.stats()
     seconds = time.monotonic() - began
     similar = similarities(comparisons)
     names = [protein.name for protein in proteins]
-    print(f"{'protein':<18} closest relative")
+    print(table(names, similar))
     for name in names:
         others = [(similar[name, other], other) for other in names if other != name]
         if others:
             closeness, other = max(others)
-            print(f"{name:<18} {other:<18} {100 * closeness:5.1f} %")
-    print(f"{len(comparisons)} comparisons, {stats.fuel:,} fuel, {seconds:.1f} s on {stats.workers} workers")
+            print(f"{name:<18} is closest to {other:<18} {100 * closeness:5.1f} %")
+    print(f"{len(comparisons)} comparisons in {seconds:.1f} s")
     if chosen.output is not None:
         with chosen.output.open("w", newline="") as stream:
             csv.writer(stream).writerows(
@@ -194,7 +204,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with stop_on_errors(BadFamily):
         sys.exit(main(sys.argv[1:]))
-    except (BadFamily, OSError, UnicodeDecodeError) as problem:
-        sys.exit(f"error: {problem}")

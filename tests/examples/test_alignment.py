@@ -36,7 +36,7 @@ SMALL_SCORES = [
     Comparison("LUXC_VIBHA", "LUXC_ALIFS", 452),
     Comparison("LUXC_ALIFS", "LUXC_ALIFS", 630),
 ]
-SMALL_FUEL = {"34ff901bcdb2f7c0": 1_688_971_425}
+SMALL_FUEL = {"34ff901bcdb2f7c0": 1_689_004_077}
 """By the runtime's id: another runtime, or other rules for fuel, are recorded here again."""
 
 
@@ -104,7 +104,7 @@ def test_a_file_without_proteins_is_refused(tmp_path: Path, text: str, words: st
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "examples.alignment.align", *map(str, arguments)],
+        [sys.executable, "-m", "examples.alignment.align", "--local", *map(str, arguments)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -119,6 +119,11 @@ def test_as_a_newcomer_runs_it(tmp_path: Path) -> None:
     done = run("--family", family, "--check", "--output", tmp_path / "scores.csv")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Biopython agrees on 6 of 6 scores" in done.stdout
+    assert done.stdout.splitlines()[1:4] == [
+        " 1 LUXC_PHOPO  100",
+        " 2 LUXC_VIBHA   72  100",
+        " 3 LUXC_ALIFS   76   72  100",
+    ]
     rows = (tmp_path / "scores.csv").read_text().splitlines()
     assert rows[0] == "first,second,score"
     assert rows[1:] == [f"{one.first},{one.second},{one.score}" for one in SMALL_SCORES]
