@@ -173,9 +173,8 @@ def main(arguments: list[str]) -> None:
         )
     best = trials[0].choice
     print(f"best: hidden {best.hidden}, rate {best.rate:g}, cooling {best.cooling:g}, decay {best.decay:g}")
-    print(
-        f"on {final.tried} wines that no trial has seen: {final.right} right, {final.tried - final.right} wrong"
-    )
+    wrong = final.tried - final.right
+    print(f"on {final.tried} wines that no trial has seen: {final.right} right, {wrong} wrong")
     print(f"{len(trials) * chosen.parts + 1} trainings in {time.monotonic() - began:.1f} s")
     if chosen.output is not None:
         with chosen.output.open("w", newline="") as stream:
