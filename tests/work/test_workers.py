@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from noria.work import worker_process
+from noria.work import worker_handle, worker_process
 from noria.work.ids import InvalidFuelLimit, ProgramId, program_id
 from noria.work.receipts import Status
 from noria.work.worker_channel import PART_BYTES_MAX, RUN, Channel, Frame
@@ -509,3 +509,12 @@ def test_a_forked_process_has_no_pool(single: WorkerPool, folder: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
     assert single.submit(nothing, b"", 10**6).result(PATIENCE).status == Status.OK
     assert single.stats().processes == 1
+
+
+def test_the_memory_of_who_starts_a_worker_is_not_the_workers(tmp_path: Path) -> None:
+    large = bytearray(worker_handle.COMPILER_BYTES + (32 << 20))
+    large[:: 4 << 10] = bytes(b"x") * len(large[:: 4 << 10])
+    with WorkerPool(1, cache=tmp_path / "cache") as pool:
+        assert pool.submit(place(tmp_path, NOTHING), b"", 10**6).result(PATIENCE).status == Status.OK
+        assert pool.stats().processes == 1, "compiling a small program made no large process"
+    del large
