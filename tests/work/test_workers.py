@@ -513,7 +513,7 @@ def test_a_forked_process_has_no_pool(single: WorkerPool, folder: Path) -> None:
 
 def test_the_memory_of_who_starts_a_worker_is_not_the_workers(tmp_path: Path) -> None:
     large = bytearray(worker_handle.COMPILER_BYTES + (32 << 20))
-    large[:: 4 << 10] = bytes(b"x") * len(large[:: 4 << 10])
+    large[:: 4 << 10] = b"x" * len(large[:: 4 << 10])
     with WorkerPool(1, cache=tmp_path / "cache") as pool:
         assert pool.submit(place(tmp_path, NOTHING), b"", 10**6).result(PATIENCE).status == Status.OK
         assert pool.stats().processes == 1, "compiling a small program made no large process"
