@@ -232,6 +232,14 @@ def test_memory_ends_with_an_ordinary_error(runtime: Runtime) -> None:
         result(runtime, eats_memory)
 
 
+def refuses(value: int) -> None:
+    raise ValueError(value)
+
+
+def test_an_exception_costs_little_more_than_a_result(runtime: Runtime) -> None:
+    assert outcome(runtime, refuses, 1).fuel < 2 * outcome(runtime, int, 1).fuel
+
+
 def runs_for_ever() -> None:
     while True:
         pass

@@ -45,5 +45,7 @@ def preload() -> list[str]:
             importlib.import_module(name)
         except ImportError:
             missing.append(name)
-    importlib.import_module(".harness", __package__)
+    harness = importlib.import_module(".harness", __package__)
+    # Formatting a first traceback imports more, which would cost each unit that raises.
+    harness.describe(ValueError(), harness.Program())
     return missing
