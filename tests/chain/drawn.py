@@ -269,8 +269,6 @@ class Node:
             task.cancel()
         self.chain.store.close()
         self.engine.close()
-        if self.mines:
-            self.work.close()
 
     # ------------------------------------------------------------ what it says, and what it is asked
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from noria.chain.genesis_work import UnusableWork, run_genesis_work
 from noria.chain.own_journal import JournalDamaged, JournalError, JournalForeign, OwnJournal
-from noria.chain.own_work import BatchDamaged, BatchMissing, OwnWork
+from noria.chain.own_work import BatchDamaged, BatchMissing, InputMissing, OwnWork
 from noria.chain.verify_budget import HORIZON_SECONDS, VerifyBudget
 from noria.consensus.certificate import check_input
 from noria.consensus.votes import Checkpoint, SignedVote, Vote
@@ -20,7 +20,6 @@ from noria.consensus.voting import WouldBeSlashable
 from noria.execution.parameters import DEVNET
 from noria.primitives.types import Address, BlsSignature, Hash32
 from noria.work.batches import verify_draw
-from noria.work.blob_errors import BlobMissing
 from noria.work.receipts import check_unit
 from noria.work.workers import WorkerPool
 from tests.work.modules import SPIN, place, turns
@@ -127,7 +126,6 @@ def test_genesis_work_is_run_kept_and_shown(tmp_path: Path) -> None:
     work = OwnWork(tmp_path / "work", durable=False)
     made.keep(work)
     assert work.roots() == [entry.root]
-    work.close()
     work = OwnWork(tmp_path / "work", durable=False)
     seen = set()
     for offset in range(0, entry.weight, max(1, entry.weight // 50)):
@@ -147,10 +145,10 @@ def test_genesis_work_is_run_kept_and_shown(tmp_path: Path) -> None:
     assert work.roots() == []
     with pytest.raises(BatchMissing, match="are lost"):
         work.certificate(entry.root, 0)
-    work.close()
+    assert list((tmp_path / "work" / "batches").iterdir()) == []
 
 
-def test_an_input_that_is_gone_is_missed_by_name(tmp_path: Path) -> None:
+def test_an_input_that_is_gone_or_damaged_is_missed_by_name(tmp_path: Path) -> None:
     source = place(tmp_path, SPIN)
     with WorkerPool(1, cache=tmp_path / "compiled") as pool:
         made = run_genesis_work(
@@ -158,11 +156,37 @@ def test_an_input_that_is_gone_is_missed_by_name(tmp_path: Path) -> None:
         )
     work = OwnWork(tmp_path / "work", durable=False)
     made.keep(work)
-    work._inputs.release(f"batch/{made.entry.root.hex()}")
-    work._inputs.delete(made.units[0].input_id)
-    with pytest.raises(BlobMissing):
+    path = next((tmp_path / "work" / "batches").glob("*.inputs"))
+    data = path.read_bytes()
+    for damaged in (b"", data[:-1], bytes([data[0] ^ 1]) + data[1:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputMissing, match="is damaged"):
+            work.certificate(made.entry.root, 0)
+    path.unlink()
+    with pytest.raises(InputMissing, match="are lost"):
         work.certificate(made.entry.root, 0)
-    work.close()
+
+
+def test_what_inputs_share_is_kept_once_and_what_weighs_nothing_not_at_all(tmp_path: Path) -> None:
+    source = place(tmp_path, SPIN)
+    inputs = [turns(10 + n) for n in range(20)]
+    with WorkerPool(1, cache=tmp_path / "compiled") as pool:
+        made = run_genesis_work(
+            pool, source, inputs, miner=MINER, origin=ROOT, parameters=DEVNET, fuel_limit=10**6
+        )
+    work = OwnWork(tmp_path / "work", durable=False)
+    parts = [(data[:3], data[3:]) for data in inputs]
+    work.keep(made.batch, made.units, parts)
+    path = next((tmp_path / "work" / "batches").glob("*.inputs"))
+    assert path.stat().st_size == sum(map(len, {part for each in parts for part in each}))
+    again = OwnWork(tmp_path / "work", durable=False)
+    assert again.has(made.entry.root)
+    assert {again.certificate(made.entry.root, x)[1] for x in range(0, made.entry.weight, 7)} == set(inputs)
+    work.keep(made.batch, made.units, [(), *((data,) for data in inputs[1:])])
+    fresh = OwnWork(tmp_path / "work", durable=False)
+    with pytest.raises(InputMissing):
+        fresh.certificate(made.entry.root, 0)
+    assert fresh.certificate(made.entry.root, made.entry.weight - 1)[1] == inputs[-1]
 
 
 # ---------------------------------------------------------------- how much is checked

@@ -47,14 +47,11 @@ def test_a_network_is_made_of_work_that_was_run(tmp_path: Path) -> None:
     for node, batch in zip(network.nodes, spec.genesis_work, strict=True):
         assert running(network, node) is None
         work = OwnWork(network.node_folder(node) / "work")
-        try:
-            assert work.roots() == [batch.root]
-            certificate, data = work.certificate(batch.root, 0)
-            assert certificate.proof.receipt.genesis_root == spec.origin
-            assert certificate.proof.receipt.miner == batch.miner
-            assert data.startswith(tiles.MAGIC)
-        finally:
-            work.close()
+        assert work.roots() == [batch.root]
+        certificate, data = work.certificate(batch.root, 0)
+        assert certificate.proof.receipt.genesis_root == spec.origin
+        assert certificate.proof.receipt.miner == batch.miner
+        assert data.startswith(tiles.MAGIC)
     assert ((tmp_path / "net").stat().st_mode & 0o077) == 0
     with pytest.raises(NetworkError, match="no node 'node-9'"):
         network.node("node-9")

@@ -57,11 +57,11 @@ class ContractView:
 
     def credits(self, miner: Address) -> Sequence[CreditEntry]:
         """Return a miner's ledger, read as it is looked at (protocol 4.3)."""
-        return _Credits(self.contracts, self.contracts.credits(miner))
+        return _Credits(self.contracts, miner, self.contracts.credits(miner))
 
-    def commitment(self, batch_root: Hash32) -> BatchCommitment | None:
-        """Return the commitment of a credited batch (protocol 5.4)."""
-        batch = self.contracts.batch(batch_root)
+    def commitment(self, miner: Address, batch_root: Hash32) -> BatchCommitment | None:
+        """Return the commitment of a batch credited to a miner (protocol 5.4)."""
+        batch = self.contracts.batch(miner, batch_root)
         if batch is None:
             return None
         return BatchCommitment(
@@ -135,8 +135,9 @@ def _checkpoint(found: CheckpointState) -> Checkpoint:
 class _Credits(Sequence[CreditEntry]):
     """A ledger whose lines say whether the court has voided them."""
 
-    def __init__(self, contracts: ConsensusState, lines: Sequence[CreditLine]) -> None:
+    def __init__(self, contracts: ConsensusState, miner: Address, lines: Sequence[CreditLine]) -> None:
         self._contracts = contracts
+        self._miner = miner
         self._lines = lines
 
     def __len__(self) -> int:
@@ -150,5 +151,5 @@ class _Credits(Sequence[CreditEntry]):
         if isinstance(line, slice):
             return [self[i] for i in range(*line.indices(len(self)))]
         found = self._lines[line]
-        batch = self._contracts.batch(found.batch_root)
+        batch = self._contracts.batch(self._miner, found.batch_root)
         return CreditEntry(found.batch_root, found.epoch, found.cumulative, batch is not None and batch.void)

@@ -53,7 +53,7 @@ class GenesisBatch:
 
     def keep(self, work: OwnWork) -> None:
         """Give it to its miner."""
-        work.keep(self.batch, self.units, self.inputs)
+        work.keep(self.batch, self.units, [(data,) for data in self.inputs])
 
 
 def run_genesis_work(

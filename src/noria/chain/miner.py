@@ -34,7 +34,6 @@ from noria.consensus.voting import Abstain, Cast, WouldBeSlashable, decide_vote,
 from noria.consensus.weight import SnapshotRow
 from noria.execution.block_start import SlotStart
 from noria.primitives.types import Address, BlsSignature, Hash32
-from noria.work.blob_errors import BlobMissing
 
 BUILD_SHARE: Final = 0.3
 """Of a slot: how long transactions are taken into a block."""
@@ -225,7 +224,7 @@ class Miner:
             assert view is not None
             try:
                 plan = await chain.importer.thread(self._plan, view, slot)
-            except (CertificateError, OwnWorkError, BlobMissing) as error:
+            except (CertificateError, OwnWorkError) as error:
                 self._lose(slot, str(error))
                 return None
             if plan is None:

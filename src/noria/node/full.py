@@ -242,7 +242,6 @@ class FullNode:
         assert config.miner_address is not None
         address = Address(parse_address(config.miner_address))
         work = OwnWork(self.folder.work)
-        stack.callback(work.close)
         slot = chain.slot
         # What was signed under another journal is not known: nothing of this slot and epoch is signed again.
         new_from = (slot, epoch_of(chain.rules.parameters, slot) + 1) if slot else (0, 0)

@@ -241,11 +241,7 @@ def _write_node(network: Network, member: _Member, batch: GenesisBatch) -> None:
     entry = member.entry
     folder = NodeFolder(network.node_folder(entry))
     folder.write_seed(member.seed)
-    work = OwnWork(folder.work)
-    try:
-        batch.keep(work)
-    finally:
-        work.close()
+    batch.keep(OwnWork(folder.work))
     others = [node.multiaddress for node in network.nodes if node != entry]
     lines = [
         "# Paths are beside this file.",

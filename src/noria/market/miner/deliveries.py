@@ -1,0 +1,286 @@
+"""What requesters put here: blobs of which inputs are made, programs that are not pinned; and long outputs.
+
+Everything is held for the place that brought it and let go with the place. A piece is on the disk when `put`
+returns; a whole blob has been checked against its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from noria.market.messages import PIECE_BYTES_MAX, Put, Stored
+from noria.market.miner.admission import Declined
+from noria.primitives.types import Hash32
+from noria.work.blob_errors import BlobMissing, BlobStoreError, DiskFull, QuotaExceeded
+from noria.work.blobs import BlobStore
+from noria.work.ids import BlobId, ProgramId, blob_id, program_id
+from noria.work.workers import ProgramSource
+
+CACHE_BYTES_MAX: Final = 64 << 20
+"""Bytes of blobs that are kept in memory, because units share them."""
+PARTIALS_MAX: Final = 8
+"""Blobs of one place that may be incomplete."""
+PROGRAMS_MAX: Final = 64
+"""Programs that are kept; the one that was used longest ago goes first."""
+
+
+class Deliveries:
+    """Blobs and programs of one miner's places, in a folder. Belongs to one event loop.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    quota_bytes
+        Of all blobs; one place may take a quarter.
+    pinned
+        Where the modules of pinned programs lie.
+    program_bytes_max
+        Of a program that the chain does not pin.
+    durable
+        Whether what is here survives a power cut.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        quota_bytes: int,
+        pinned: Mapping[ProgramId, Path],
+        program_bytes_max: int,
+        durable: bool = True,
+    ) -> None:
+        self._partials, self._programs = folder / "partial", folder / "programs"
+        for path in (self._partials, self._programs):
+            path.mkdir(parents=True, exist_ok=True)
+        self._store = BlobStore(folder / "blobs", quota_bytes=quota_bytes, durable=durable)
+        self._place_bytes_max = quota_bytes // 4
+        self._pinned, self._program_bytes_max = pinned, program_bytes_max
+        self._cache: OrderedDict[bytes, bytes] = OrderedDict()
+        self._cached_bytes = 0
+        self._here: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
+        self._locks: dict[tuple[int, bytes], asyncio.Lock] = {}
+        self._sources: dict[bytes, ProgramSource] = {}
+        self.refused: dict[bytes, str] = {}
+        """Programs that the sandbox does not run, and why."""
+
+    def close(self) -> None:
+        """Close the store; what is in it stays."""
+        self._store.close()
+
+    # ------------------------------------------------------------ putting
+
+    async def put(self, place: int, request: Put) -> Stored:
+        """Take a piece of a blob.
+
+        Raises
+        ------
+        Declined
+            ``malformed`` where it is none, ``busy`` where there is no room.
+        """
+        if request.kind not in ("input", "program"):
+            raise Declined("malformed", f"a blob is of kind input or program, not {request.kind!r:.40}")
+        is_program = request.kind == "program"
+        if is_program and request.size > self._program_bytes_max:
+            raise Declined("malformed", f"a program has at most {self._program_bytes_max} bytes")
+        key = (place, request.blob)
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._put(place, request, is_program)
+        except (BlobStoreError, OSError) as error:
+            raise _no_room(error) from None
+        finally:
+            if not lock.locked():
+                self._locks.pop(key, None)
+
+    async def _put(self, place: int, request: Put, is_program: bool) -> Stored:
+        if is_program:
+            here = await asyncio.to_thread(self.program, ProgramId(Hash32(request.blob))) is not None
+        else:
+            here = await self.has(place, request.blob)
+        if here:
+            return Stored(request.size, True)
+        self._check_room(place, request.size)
+        partial = self._partials / f"{place}-{request.blob.hex()}"
+        have = await asyncio.to_thread(_append, partial, request, self._partials)
+        if have < request.size:
+            return Stored(have, False)
+        data = await asyncio.to_thread(_read, partial, request.size)
+        name = await asyncio.to_thread(program_id if is_program else blob_id, data)
+        if name != request.blob:
+            await asyncio.to_thread(partial.unlink, missing_ok=True)
+            raise Declined("malformed", f"these {len(data)} bytes are {name.hex()}, not {request.blob.hex()}")
+        if is_program:
+            await asyncio.to_thread(self._keep_program, name, data)
+        else:
+            await asyncio.to_thread(self._store.put, data, holder=_holder(place))
+            self._note(place, name, data)
+        await asyncio.to_thread(partial.unlink, missing_ok=True)
+        return Stored(len(data), True)
+
+    def _check_room(self, place: int, size: int) -> None:
+        if sum(self._here[place].values()) + size > self._place_bytes_max:
+            raise Declined("busy", f"this job has more than {self._place_bytes_max} bytes of blobs here")
+
+    def _note(self, place: int, blob: bytes, data: bytes) -> None:
+        self._here[place][blob] = len(data)
+        if blob in self._cache:
+            self._cache.move_to_end(blob)
+        elif len(data) <= CACHE_BYTES_MAX:
+            self._cache[blob] = data
+            self._cached_bytes += len(data)
+            while self._cached_bytes > CACHE_BYTES_MAX:
+                _, oldest = self._cache.popitem(last=False)
+                self._cached_bytes -= len(oldest)
+
+    # ------------------------------------------------------------ blobs
+
+    async def has(self, place: int, blob: bytes) -> bool:
+        """Tell whether a blob is here, and hold it for the place if it is."""
+        if blob in self._here[place]:
+            return True
+        try:
+            data = await asyncio.to_thread(self._hold, place, BlobId(Hash32(blob)))
+        except BlobMissing:
+            return False
+        except BlobStoreError as error:
+            raise _no_room(error) from None
+        self._check_room(place, len(data))
+        self._note(place, blob, data)
+        return True
+
+    def size(self, place: int, blob: bytes) -> int | None:
+        """Return the length of a blob that the place holds."""
+        return self._here[place].get(blob)
+
+    def _hold(self, place: int, blob: BlobId) -> bytes:
+        self._store.pin(blob, _holder(place))
+        return self._store.get(blob)
+
+    def cached(self, blob: bytes) -> bytes | None:
+        """Return a blob's bytes if they are in memory."""
+        found = self._cache.get(blob)
+        if found is not None:
+            self._cache.move_to_end(blob)
+        return found
+
+    async def load(self, place: int, blob: bytes) -> bytes:
+        """Return a blob's bytes.
+
+        Raises
+        ------
+        BlobStoreError
+            Where it cannot be read.
+        """
+        found = self.cached(blob)
+        if found is None:
+            found = await asyncio.to_thread(self.read, BlobId(Hash32(blob)))
+            self._note(place, blob, found)
+        return found
+
+    def read(self, blob: BlobId) -> bytes:
+        """Return a blob's bytes. Reads the disk.
+
+        Raises
+        ------
+        BlobStoreError
+            Where it cannot be read.
+        """
+        return self._store.get(blob)
+
+    def keep_output(self, place: int, output: bytes) -> None:
+        """Hold a long output until it is taken. Writes the disk; any thread.
+
+        Raises
+        ------
+        BlobStoreError
+            Where it cannot be kept.
+        """
+        self._store.put(output, holder=_output_holder(place))
+
+    def drop_output(self, place: int, output: BlobId) -> None:
+        """Let an output go. Writes the disk; any thread."""
+        self._store.unpin(output, _output_holder(place))
+
+    # ------------------------------------------------------------ programs
+
+    def program(self, program: ProgramId) -> ProgramSource | None:
+        """Return where a program's module lies, if it is here. May look at the disk."""
+        found = self._sources.get(program)
+        if found is None:
+            path = self._pinned.get(program) or self._programs / f"{program.hex()}.wasm"
+            if not path.exists():
+                return None
+            found = self._sources[program] = ProgramSource(program, path)
+        return found
+
+    def _keep_program(self, program: bytes, module: bytes) -> None:
+        kept = sorted(self._programs.glob("*.wasm"), key=lambda path: path.stat().st_mtime)
+        for path in kept[: max(0, len(kept) + 1 - PROGRAMS_MAX)]:
+            self._sources.pop(bytes.fromhex(path.stem), None)
+            path.unlink(missing_ok=True)
+        path = self._programs / f"{program.hex()}.wasm"
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            file.write(module)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    # ------------------------------------------------------------ ends
+
+    def release(self, place: int) -> None:
+        """Let go of everything of a place. Writes the disk; any thread."""
+        self._here.pop(place, None)
+        self._store.release(_holder(place))
+        self._store.release(_output_holder(place))
+        for path in self._partials.glob(f"{place}-*"):
+            path.unlink(missing_ok=True)
+
+    def clean(self, places: Iterable[int]) -> None:
+        """Remove what other places than these have left half put. Writes the disk."""
+        wanted = {str(place) for place in places}
+        for path in self._partials.iterdir():
+            if path.name.partition("-")[0] not in wanted:
+                path.unlink(missing_ok=True)
+
+
+def _append(partial: Path, request: Put, folder: Path) -> int:
+    """Add a piece where it follows what is there; return how much that is now."""
+    have = partial.stat().st_size if partial.exists() else 0
+    if request.offset != have or have + len(request.data) > request.size:
+        return min(have, request.size)
+    if not request.data and request.size:
+        return have
+    if not partial.exists():
+        others = [*folder.glob(f"{partial.name.partition('-')[0]}-*")]
+        if len(others) >= PARTIALS_MAX:
+            min(others, key=lambda path: path.stat().st_mtime).unlink(missing_ok=True)
+    with partial.open("ab") as file:
+        file.write(request.data[:PIECE_BYTES_MAX])
+    return have + len(request.data)
+
+
+def _read(partial: Path, size: int) -> bytes:
+    with partial.open("rb") as file:
+        return file.read(size)
+
+
+def _no_room(error: Exception) -> Declined:
+    if isinstance(error, QuotaExceeded | DiskFull):
+        return Declined("busy", "no room is left for blobs here")
+    return Declined("busy", f"blobs cannot be kept here: {type(error).__name__}")
+
+
+def _holder(place: int) -> str:
+    return f"place/{place}"
+
+
+def _output_holder(place: int) -> str:
+    return f"output/{place}"
