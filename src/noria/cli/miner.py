@@ -11,11 +11,12 @@ import typer
 from noria.cli.endpoint import DEFAULT_URL, Endpoint, parse_quantity
 from noria.cli.errors import BadArgument, CommandError
 from noria.cli.help import examples
+from noria.cli.registration import register_call, unbond_call, withdraw_call
 from noria.cli.secrets import KeystoreOption, PasswordFileOption, read_password
 from noria.cli.send import await_receipt, private_key_of, send_signed
 
 if TYPE_CHECKING:
-    from noria.primitives.types import Address
+    from noria.primitives.types import Address, Hash32
 
 app = typer.Typer(help="A miner's key, its registration, its bond.", no_args_is_help=True)
 WAIT_SECONDS: Final = 60.0
@@ -60,7 +61,6 @@ def register(
     password_file: PasswordFileOption = None,
 ) -> None:
     """Register a miner: its BLS key with proof of possession, its terms, and its bond."""
-    from noria.execution.genesis import possession_message
     from noria.node.bls_keystore import read_keystore
 
     bls = read_keystore(miner_keystore, read_password(miner_password_file, f"Password of {miner_keystore}"))
@@ -68,13 +68,8 @@ def register(
     status = node.call("noria_status")
     root = _hash(status.get("genesisRoot"))
     account = _address(sender)
-    proof = bls.sign(possession_message(root, account, bls.public_key))
-    name = (peer_id or str(status.get("peerId", ""))).encode()
-    data = _call(
-        "register(bytes,bytes,bytes,uint256,uint256)",
-        ["bytes", "bytes", "bytes", "uint256", "uint256"],
-        [bls.public_key, proof, name, capacity, _amount(ask_price)],
-    )
+    name = peer_id or str(status.get("peerId", ""))
+    data = register_call(root, account, bls, name, capacity, _amount(ask_price))
     _send(node, account, data, _amount(bond), keystore, password_file)
     print(json.dumps(_status(node, account), indent=2))
 
@@ -99,7 +94,7 @@ def unbond(
     if found is None:
         raise CommandError(f"{sender} is not registered as a miner: there is no bond to take out")
     wei = int(found["bondWei"]) if amount is None else _amount(amount)
-    _send(node, account, _call("unbond(uint256)", ["uint256"], [wei]), 0, keystore, password_file)
+    _send(node, account, unbond_call(wei), 0, keystore, password_file)
     print(json.dumps(_status(node, account), indent=2))
 
 
@@ -112,8 +107,7 @@ def withdraw(
 ) -> None:
     """Pay out what has been unbonded for long enough."""
     node, account = Endpoint(rpc), _address(sender)
-    data = _call("withdraw(address)", ["address"], ["0x" + account.hex()])
-    _send(node, account, data, 0, keystore, password_file)
+    _send(node, account, withdraw_call(account), 0, keystore, password_file)
     print(f"paid out to {sender}")
 
 
@@ -167,14 +161,6 @@ def _send(
         raise CommandError(f"the transaction {name} is in a block, but it failed and changed nothing")
 
 
-def _call(signature: str, kinds: list[str], values: list[Any]) -> bytes:
-    from eth_abi.abi import encode
-
-    from noria.primitives.hashes import keccak256
-
-    return keccak256(signature.encode())[:4] + encode(kinds, values)
-
-
 def _amount(text: str) -> int:
     from noria.primitives.amounts import parse_amount
 
@@ -193,10 +179,11 @@ def _address(text: str) -> Address:
         raise BadArgument(str(error)) from None
 
 
-def _hash(value: object) -> bytes:
+def _hash(value: object) -> Hash32:
     from noria.primitives.hexes import parse_data
+    from noria.primitives.types import Hash32
 
     found = parse_data(str(value))
     if len(found) != 32:
         raise CommandError(f"the node's genesis root {value!r:.80} is no hash")
-    return found
+    return Hash32(found)

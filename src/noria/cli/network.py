@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,9 +52,16 @@ def up(
     for node in network.nodes:
         start_node(network, node)
         _say(f"{node.name} runs; RPC {node.rpc_url}, log {network.log(node)}")
+    _point_to(network.folder)
     if wait:
         _await_finality(network, wait_seconds)
-        _say(f"see `noria network status --dir {folder}`; end it with `noria network down --dir {folder}`")
+    _say(
+        "\nuse it:\n"
+        "  from noria import Executor             # as ProcessPoolExecutor, but on the miners' machines\n"
+        "  noria job run script.py --map FILE     # main(...) once for each line of JSON\n"
+        "  noria mine                             # join it, run others' work, and be paid\n"
+        f"see `noria network status --dir {folder}`; end it with `noria network down --dir {folder}`"
+    )
 
 
 @app.command("status", epilog=examples("noria network status", "noria network status --json"))
@@ -257,6 +265,20 @@ def _waits_for(network: Network, rows: Sequence[dict[str, Any]]) -> str | None:
             f"{behind['name']} has nothing justified yet (blocks are there, two epochs of votes are needed)"
         )
     return f"{behind['name']} has justified epoch {behind['justified_epoch']}, nothing is final yet"
+
+
+def _point_to(folder: Path) -> None:
+    """Note the folder, so that other commands find the network from anywhere."""
+    from noria.client.local_network import pointer_file
+
+    file = pointer_file()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.{os.getpid()}")
+        partial.write_text(f"{folder}\n")
+        partial.replace(file)
+    except OSError as error:
+        _say(f"other folders will not find the network by themselves: {file}: {error.strerror}")
 
 
 def _load(folder: Path) -> Network:
