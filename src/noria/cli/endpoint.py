@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, Any
 
 from noria.cli.errors import BadArgument, CommandError
+from noria.client.node_url import DEFAULT_URL as DEFAULT_URL
+from noria.client.node_url import MAX_ANSWER_BYTES, WAIT_SECONDS, InvalidUrl, parse_url, read_quantity
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
-
-DEFAULT_URL: Final = "http://127.0.0.1:8545"
-MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
-WAIT_SECONDS: Final = 30.0
+    from urllib.parse import SplitResult
 
 
 class Refused(CommandError):
@@ -113,19 +111,13 @@ class Endpoint:
 def parse_quantity(value: object, what: str) -> int:
     """Read a ``0x`` quantity of at most 256 bits that a node sent."""
     try:
-        if not isinstance(value, str) or not value.startswith("0x") or len(value) > 66:
-            raise ValueError
-        return int(value, 16)
-    except ValueError:
-        raise CommandError(f"the node's answer to {what} is not a quantity: {value!r:.80}") from None
+        return read_quantity(value, what)
+    except ValueError as error:
+        raise CommandError(str(error)) from None
 
 
 def _parse(url: str) -> SplitResult:
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise BadArgument(f"--rpc {url!r} is not a URL like {DEFAULT_URL}")
-    return parts
+        return parse_url(url)
+    except InvalidUrl as error:
+        raise BadArgument(f"--rpc {error}") from None

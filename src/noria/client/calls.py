@@ -48,11 +48,27 @@ def prepare(function: Callable[..., Any], calls_per_unit: int = 1) -> tuple[str,
     CannotTravel
         If it cannot travel.
     """
+    if calls_per_unit > 1:
+        return prepare_with(CALL_EACH, function)
     try:
-        single = capture(function)
-        return single.name, single if calls_per_unit == 1 else capture(partial(CALL_EACH, function))
+        captured = capture(function)
     except UnencodableValue as error:
         # How it was found out tells the user nothing.
+        raise error.with_traceback(None) from None
+    return captured.name, captured
+
+
+def prepare_with(caller: Callable[..., Any], function: Callable[..., Any]) -> tuple[str, CapturedFunction]:
+    """Capture a function together with what calls it several times: `CALL_EACH` and its like.
+
+    Raises
+    ------
+    CannotTravel
+        If it cannot travel.
+    """
+    try:
+        return capture(function).name, capture(partial(caller, function))
+    except UnencodableValue as error:
         raise error.with_traceback(None) from None
 
 

@@ -13,9 +13,7 @@ Functions are ordinary ones; `docs/executor.md` tells what is different.
 
 from __future__ import annotations
 
-import itertools
 import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -28,8 +26,9 @@ from rich.console import Console
 from noria.client.calls import conclusion, encode, prepare
 from noria.client.estimate import Estimate, Spread
 from noria.client.futures import CallFuture
-from noria.client.mapping import MapRun
+from noria.client.mapping import MapRun, chunked, each_of
 from noria.client.progress import ProgressBar, Snapshot, is_wanted
+from noria.client.tally import Ended, Tally
 from noria.primitives.types import UINT64_MAX
 from noria.work.folders import compiled_folder
 from noria.work.functions import CapturedFunction
@@ -96,7 +95,7 @@ class LocalExecutor(Executor):
             workers, cache=cache or compiled_folder(), engine=engine, wall_seconds=wall_seconds
         )
         self._workers = workers
-        self._tally = _Tally()
+        self._tally = Tally()
         self._runs: weakref.WeakSet[MapRun[Any, Any]] = weakref.WeakSet()
         self._is_shut = False
         console = Console(stderr=True)
@@ -182,14 +181,14 @@ class LocalExecutor(Executor):
 
         run = MapRun(
             start,
-            _chunks(items, chunksize),
+            chunked(items, lambda: chunksize),
             buffersize or WINDOW_PER_WORKER * self._workers,
             drop,
             is_lazy=buffersize is not None,
         )
         self._runs.add(run)
         results = run.results(timeout)
-        return results if chunksize == 1 else _each(results)
+        return results if chunksize == 1 else each_of(results)
 
     def estimate(self, fn: Callable[..., Any], sample: Iterable[Any]) -> Estimate:
         """Run ``fn`` over a sample and tell what a call takes.
@@ -313,59 +312,14 @@ class LocalExecutor(Executor):
         except BaseException:
             self._tally.end(calls)
             raise
-        future.add_done_callback(_Ended(self._tally, calls))
+        future.add_done_callback(Ended(self._tally, calls))
         if self._bar is not None:
             self._bar.start()
         return future
 
 
-class _Tally:
-    """Counts calls."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._indices = itertools.count()
-        self.expected = 0
-        self.ended = 0
-
-    def next_index(self) -> int:
-        return next(self._indices)
-
-    def expect(self, calls: int) -> None:
-        with self._lock:
-            self.expected += calls
-
-    def end(self, calls: int) -> None:
-        with self._lock:
-            self.ended += calls
-
-
-class _Ended:
-    """Counts the calls of a unit when it has ended."""
-
-    def __init__(self, tally: _Tally, calls: int) -> None:
-        self.tally = tally
-        self.calls = calls
-
-    def __call__(self, _: object) -> None:
-        self.tally.end(self.calls)
-
-
-def _look(tally: _Tally, pool: WorkerPool) -> Callable[[], Snapshot]:
+def _look(tally: Tally, pool: WorkerPool) -> Callable[[], Snapshot]:
     def look() -> Snapshot:
         return Snapshot(tally.ended, tally.expected, pool.stats().fuel, pool.loading())
 
     return look
-
-
-def _chunks(items: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
-    while chunk := list(itertools.islice(items, size)):
-        yield chunk
-
-
-def _each(lists: Iterator[list[T]]) -> Iterator[T]:
-    """Yield the items of lists without holding on to them."""
-    for items in lists:
-        items.reverse()
-        while items:
-            yield items.pop()

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import Generic, TypeVar
-
-from noria.client.futures import CallFuture
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 A = TypeVar("A")
+
+
+class MapFuture(Protocol[T_co]):
+    """What a map needs of the future of a call."""
+
+    def result(self, timeout: float | None = None) -> T_co:
+        """Wait for the result."""
+        ...
+
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> None:
+        """Have something called when it has ended."""
+        ...
+
+    def cancel(self) -> bool:
+        """Cancel it if it has not begun."""
+        ...
+
+    def stop(self) -> bool:
+        """Cancel it even if it runs."""
+        ...
 
 
 class MapRun(Generic[A, T]):
@@ -34,7 +54,7 @@ class MapRun(Generic[A, T]):
 
     def __init__(
         self,
-        submit: Callable[[A], CallFuture[T]],
+        submit: Callable[[A], MapFuture[T]],
         items: Iterator[A],
         window: int,
         drop: Callable[[list[A]], None],
@@ -48,7 +68,7 @@ class MapRun(Generic[A, T]):
         self._is_lazy = is_lazy
         # Reentrant, because a call that ended already calls back at once.
         self._changed = threading.Condition(threading.RLock())
-        self._futures: deque[CallFuture[T] | Exception] = deque()
+        self._futures: deque[MapFuture[T] | Exception] = deque()
         self._under_way = 0
         self._is_feeding = False
         self._is_exhausted = False
@@ -113,7 +133,7 @@ class MapRun(Generic[A, T]):
         finally:
             self.cancel(stop_running=True)
 
-    def _take(self, end: float | None) -> list[CallFuture[T] | Exception]:
+    def _take(self, end: float | None) -> list[MapFuture[T] | Exception]:
         with self._changed:
             while not self._futures:
                 if self._is_exhausted:
@@ -132,7 +152,7 @@ class MapRun(Generic[A, T]):
                 # Whoever still takes results finds that there are fewer.
                 self._futures.append(CancelledError())
                 self._drop([] if self._is_lazy else list(self._items))
-            futures = [future for future in self._futures if isinstance(future, CallFuture)]
+            futures = [future for future in self._futures if not isinstance(future, Exception)]
             self._changed.notify_all()
         for future in reversed(futures):
             if stop_running:
@@ -141,7 +161,7 @@ class MapRun(Generic[A, T]):
                 future.cancel()
 
 
-def _outcome(taken: list[CallFuture[T] | Exception], end: float | None) -> T:
+def _outcome(taken: list[MapFuture[T] | Exception], end: float | None) -> T:
     """Return the result of the only future in a list, which is emptied."""
     future = taken.pop()
     if isinstance(future, Exception):
@@ -154,3 +174,17 @@ def _outcome(taken: list[CallFuture[T] | Exception], end: float | None) -> T:
             future.stop()
     finally:
         del future
+
+
+def chunked(items: Iterator[A], size: Callable[[], int]) -> Iterator[list[A]]:
+    """Yield the items in lists, each as long as it is said to be when it is made."""
+    while chunk := list(itertools.islice(items, size())):
+        yield chunk
+
+
+def each_of(lists: Iterator[list[T]]) -> Iterator[T]:
+    """Yield the items of lists without holding on to them."""
+    for items in lists:
+        items.reverse()
+        while items:
+            yield items.pop()

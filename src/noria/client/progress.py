@@ -40,12 +40,15 @@ class Snapshot:
         Fuel of those that ended.
     loading
         How far the loading of the runtime is, if that is under way.
+    note
+        What is waited for, if there is something to say.
     """
 
     done: int
     total: int
     fuel: int
     loading: Loading | None
+    note: str = ""
 
 
 def is_wanted(console: Console) -> bool:
@@ -126,7 +129,7 @@ class ProgressBar:
                     calls,
                     completed=done,
                     total=total,
-                    state=f"{done}/{total}, {_short(snapshot.fuel - begin.fuel)} fuel",
+                    state=f"{done}/{total}, {snapshot.note or _short(snapshot.fuel - begin.fuel) + ' fuel'}",
                 )
                 is_over = self._is_over(snapshot) or is_over
 
