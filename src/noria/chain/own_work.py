@@ -1,8 +1,8 @@
 """A miner's own credited work: the receipts and inputs that its blocks must show when they are drawn.
 
-Protocol 4.5, 5.5. A batch is two files: ``….inputs`` has the parts of all inputs, each part once, because units
-of one map share most of theirs; ``….batch`` has the receipts and says where each input lies. The second is
-written when the first is whole, so that a batch is kept whole or not at all.
+Protocol 4.5, 5.5. A batch is two files: ``….inputs`` has the parts of all inputs, each once, because units
+of one map share most of theirs; ``….batch`` has the receipts and says where each input lies. It is written
+when the other is whole, so that a batch is kept whole or not at all.
 """
 
 from __future__ import annotations

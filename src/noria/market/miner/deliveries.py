@@ -130,6 +130,9 @@ class Deliveries:
 
     def _note(self, place: int, blob: bytes, data: bytes) -> None:
         self._here[place][blob] = len(data)
+        self._remember(blob, data)
+
+    def _remember(self, blob: bytes, data: bytes) -> None:
         if blob in self._cache:
             self._cache.move_to_end(blob)
         elif len(data) <= CACHE_BYTES_MAX:
@@ -203,6 +206,20 @@ class Deliveries:
             Where it cannot be kept.
         """
         self._store.put(output, holder=_output_holder(place))
+
+    async def output(self, output: BlobId) -> bytes:
+        """Return a long output.
+
+        Raises
+        ------
+        BlobStoreError
+            Where it cannot be read.
+        """
+        found = self.cached(output)
+        if found is None:
+            found = await asyncio.to_thread(self._store.get, output)
+            self._remember(output, found)
+        return found
 
     def drop_output(self, place: int, output: BlobId) -> None:
         """Let an output go. Writes the disk; any thread."""

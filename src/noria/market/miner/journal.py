@@ -327,6 +327,14 @@ class Journal:
             ]
         )
 
+    async def sums(self, place: int, first: int, count: int) -> tuple[int, int]:
+        """Return how many of so many receipts from an index on there are, and their fuel."""
+        query = (
+            "SELECT COUNT(*), COALESCE(SUM(fuel), 0) FROM receipt WHERE place = ? AND idx >= ? AND idx < ?"
+        )
+        values = (place, first, first + count)
+        return await self._read(lambda connection: connection.execute(query, values).fetchone())
+
     async def untaken(self, place: int) -> list[ReceiptRecord]:
         """Return the receipts whose results the requester has not taken, in order, with everything."""
         query = f"SELECT {_RECEIPT} FROM receipt WHERE place = ? AND taken = 0 ORDER BY idx"
