@@ -111,7 +111,7 @@ def run(
     run_map(target, function, map_file, output, limits, workers)
 
 
-def parse_fuel(text: str) -> int:
+def parse_fuel(text: str, option: str = "--fuel") -> int:
     """Read an amount of fuel: a whole number, with ``_`` between digits or an exponent if one likes.
 
     Raises
@@ -125,7 +125,7 @@ def parse_fuel(text: str) -> int:
     except InvalidOperation:
         number, whole = Decimal(0), -1
     if whole != number or not 1 <= whole < 2**64:
-        raise BadArgument(f"--fuel {text} is not a whole number from 1 to {2**64 - 1}, like 2000000 or 2e9")
+        raise BadArgument(f"{option} {text} is not a whole number from 1 to {2**64 - 1}, like 2000000 or 2e9")
     return whole
 
 

@@ -7,11 +7,11 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
 from noria.cli.errors import EXIT_FAILURE, BadArgument, CommandError, one_line
 from noria.cli.map_results import FileResults, Results, StreamResults
@@ -19,8 +19,9 @@ from noria.cli.run_script import Answer, python_runtime, read_function, report_o
 from noria.cli.units import REFRESH_SECONDS, STDIO, Display, Limits
 
 if TYPE_CHECKING:
+    from noria.work.ids import UnitId
     from noria.work.scripts import ScriptFunction
-    from noria.work.workers import ProgramSource, UnitFuture, WorkerPool
+    from noria.work.workers import ProgramSource, WorkerPool
 
 LINE_BYTES_MAX: Final = 64 << 20
 """Longest line of input: no archive is longer."""
@@ -68,19 +69,123 @@ def run_map(path: Path, function: str, lines: str, output: Path | None, limits: 
     called = read_function(path, function)
     runtime = python_runtime()
     count = workers or len(os.sched_getaffinity(0))
+
+    @contextmanager
+    def here() -> Iterator[PoolRunner]:
+        with WorkerPool(count, cache=compiled_folder(), wall_seconds=limits.seconds) as pool:
+            yield PoolRunner(pool, runtime, limits, IN_FLIGHT_PER_WORKER * count)
+
+    map_lines(path.name, called, here(), lines, output)
+
+
+class Runner(Protocol):
+    """Whoever runs the calls of a map: this machine, or miners."""
+
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """What a call raises that could not be run, which says nothing about its result."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Most calls that wait or run at any time."""
+        ...
+
+    def name(self, archive: bytes) -> UnitId:
+        """Return the name by which the result of a call is known again."""
+        ...
+
+    def start(self, archive: bytes) -> Future[Answer]:
+        """Begin a call."""
+        ...
+
+    def report(self, answer: Answer, future: Future[Answer]) -> dict[str, Any]:
+        """Say all about a call that has ended, in plain values; ``fuel`` among them."""
+        ...
+
+    def show(self, display: Display, done: int, note: str) -> None:
+        """Show how far things are."""
+        ...
+
+
+class PoolRunner:
+    """Runs calls on this machine.
+
+    Parameters
+    ----------
+    pool, runtime, limits
+        Who runs what, and how much each call may use.
+    room
+        Most calls that wait or run at any time.
+    """
+
+    def __init__(self, pool: WorkerPool, runtime: ProgramSource, limits: Limits, room: int) -> None:
+        from noria.work.workers import MachineFailure
+
+        self._pool, self._runtime, self._limits = pool, runtime, limits
+        self.room = room
+        self.failures = (MachineFailure,)
+
+    def name(self, archive: bytes) -> UnitId:
+        """Return the name of the unit."""
+        from noria.work.ids import blob_id, unit_id
+
+        return unit_id(self._runtime.id, blob_id(archive), self._limits.fuel)
+
+    def start(self, archive: bytes) -> Future[Answer]:
+        """Queue the unit."""
+        return self._pool.put(unit_of(self._runtime, archive, self._limits.fuel))
+
+    def report(self, answer: Answer, future: Future[Answer]) -> dict[str, Any]:
+        """Say what is the same on every machine."""
+        from noria.work.workers import UnitFuture
+
+        assert isinstance(future, UnitFuture)
+        return report_of(answer, future)
+
+    def show(self, display: Display, done: int, note: str) -> None:
+        """Show the units, or the compilation."""
+        display.show(self._pool, done, note)
+
+
+def map_lines(
+    title: str,
+    called: ScriptFunction,
+    opened: AbstractContextManager[Runner],
+    lines: str,
+    output: Path | None,
+) -> None:
+    """Call a function once for each line, wherever it runs, and write a line of JSON for each.
+
+    Parameters
+    ----------
+    title
+        Of the display.
+    called
+        The function.
+    opened
+        Opens whoever runs the calls, after files were found to be usable.
+    lines, output
+        Where the calls come from and their results go; standard output if there is no file.
+
+    Raises
+    ------
+    CommandError
+        If a line failed, or could not be run.
+    """
     counts = Counts()
     with _opened(lines, output) as stream, _results(output) as results:
         try:
             with (
-                WorkerPool(count, cache=compiled_folder(), wall_seconds=limits.seconds) as pool,
+                opened as runner,
                 # Results that go to the terminal show by themselves how far things are.
                 Display(
-                    path.name,
+                    title,
                     _count_lines(stream),
                     is_wanted=output is not None or not sys.stdout.isatty(),
                 ) as display,
             ):
-                _Map(called, runtime, limits, results, counts, pool, display).run(stream, count)
+                _Map(called, runner, results, counts, display).run(stream)
         except KeyboardInterrupt:
             again = "; run the same command again to go on" if isinstance(results, FileResults) else ""
             print(f"interrupted: {counts}{again}", file=sys.stderr)
@@ -88,9 +193,7 @@ def run_map(path: Path, function: str, lines: str, output: Path | None, limits: 
         results.finish()
     print(counts, file=sys.stderr)
     if counts.not_run:
-        raise CommandError(
-            f"{counts.not_run} lines could not be run on this machine: run the same command again"
-        )
+        raise CommandError(f"{counts.not_run} lines could not be run: run the same command again")
     if counts.failed:
         raise LinesFailed(f"{counts.failed} of {counts.lines} lines failed: see their error in the results")
 
@@ -135,28 +238,23 @@ class _Map:
     def __init__(
         self,
         called: ScriptFunction,
-        runtime: ProgramSource,
-        limits: Limits,
+        runner: Runner,
         results: Results,
         counts: Counts,
-        pool: WorkerPool,
         display: Display,
     ) -> None:
-        self.called, self.runtime, self.limits = called, runtime, limits
-        self.results, self.counts, self.pool, self.display = results, counts, pool, display
-        self.in_flight: dict[UnitFuture[Answer], tuple[int, int]] = {}
+        self.called, self.runner = called, runner
+        self.results, self.counts, self.display = results, counts, display
+        self.in_flight: dict[Future[Answer], tuple[int, int]] = {}
         self.bytes_in_flight = 0
 
-    def run(self, stream: BinaryIO, workers: int) -> None:
+    def run(self, stream: BinaryIO) -> None:
         """Start calls as there is room for them, and write their results as they end."""
         try:
             for line, data in _lines(stream):
                 self.counts.lines += 1
                 self.start(line, data)
-                while (
-                    len(self.in_flight) >= IN_FLIGHT_PER_WORKER * workers
-                    or self.bytes_in_flight > IN_FLIGHT_BYTES
-                ):
+                while len(self.in_flight) >= self.runner.room or self.bytes_in_flight > IN_FLIGHT_BYTES:
                     self.collect()
             while self.in_flight:
                 self.collect()
@@ -168,7 +266,6 @@ class _Map:
         """Begin the call of a line, unless its result is there already."""
         from noria.work.archive import ArchiveTooLarge
         from noria.work.guest.kinds import UnencodableValue
-        from noria.work.ids import blob_id, unit_id
 
         try:
             archive = self.called.call(*parse_arguments(data))
@@ -181,14 +278,13 @@ class _Map:
             self.counts.finished += 1
             self.counts.failed += 1
             return
-        name = unit_id(self.runtime.id, blob_id(archive), self.limits.fuel)
-        earlier = self.results.found(line, name.hex())
+        earlier = self.results.found(line, self.runner.name(archive).hex())
         if earlier is not None:
             self.counts.finished += 1
             self.counts.earlier += 1
             self.counts.failed += earlier == "error"
             return
-        future = self.pool.put(unit_of(self.runtime, archive, self.limits.fuel))
+        future = self.runner.start(archive)
         self.in_flight[future] = line, len(archive)
         self.bytes_in_flight += len(archive)
 
@@ -197,24 +293,22 @@ class _Map:
         wait(self.in_flight, REFRESH_SECONDS, FIRST_COMPLETED)
         self.write_ended()
         total = f"{self.counts.finished:,} lines, {self.counts.failed:,} failed"
-        self.display.show(self.pool, self.counts.finished, total)
+        self.runner.show(self.display, self.counts.finished, total)
 
     def write_ended(self) -> None:
         """Write the results of the calls that have ended."""
-        from noria.work.workers import MachineFailure
-
         for future in [future for future in self.in_flight if future.done()]:
             # Out of the list first: an interruption in between must not write a result twice.
             line, size = self.in_flight.pop(future)
             self.bytes_in_flight -= size
             try:
                 answer = future.result()
-            except MachineFailure as error:
+            except self.runner.failures as error:
                 # No result: another run may have more luck.
                 self.counts.not_run += 1
                 print(f"line {line} was not run: {one_line(str(error.args[-1]))}", file=sys.stderr)
                 continue
-            report = report_of(answer, future)
+            report = self.runner.report(answer, future)
             self.results.add({"line": line, **report})
             self.counts.finished += 1
             self.counts.failed += answer.failure is not None
