@@ -184,7 +184,7 @@ def check_verification(network: Network) -> None:
 def test_the_command_line_makes_and_ends_a_network(tmp_path: Path) -> None:
     folder = str(tmp_path / "net")
     try:
-        up = noria("network", "up", "--nodes", "2", "--units", "4", "--dir", folder, "--no-wait")
+        up = noria("network", "up", "--nodes", "2", "--units", "4", "--dir", folder, "--until", "nothing")
         assert up.returncode == 0, up.stderr
         rows = wait_for("both nodes see each other", lambda: seen_each_other(folder), SECONDS)
         assert [row["name"] for row in rows] == ["node-1", "node-2"]

@@ -114,7 +114,10 @@ def _describe(found: Verified) -> str:
         rows |= {
             "program": "0x" + certificate.program.hex(),
             "input": "0x" + certificate.input_id.hex(),
-            "unit": f"0x{receipt.unit_id.hex()}, number {receipt.index} of its batch's job",
+            "work of": f"job {receipt.job}, place {receipt.k}, receipt {receipt.index}"
+            if receipt.job
+            else "genesis",
+            "unit": f"0x{receipt.unit_id.hex()}",
             "output": "0x" + receipt.output_id.hex(),
             "receipt says": f"{receipt.status.name.lower()}, {receipt.fuel:,} fuel",
             "run again": f"{len(outcome.output)} bytes of output, {outcome.fuel:,} fuel: the same",

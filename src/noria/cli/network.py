@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -23,15 +24,28 @@ WAIT_SECONDS: Final = 180.0
 ASK_SECONDS: Final = 1.0
 LOG_BYTES: Final = 256 * 1024
 
+
+class Until(StrEnum):
+    """What `noria network up` waits for."""
+
+    NOTHING = "nothing"
+    BLOCKS = "blocks"
+    FINALITY = "finality"
+
+
 DirOption = Annotated[Path, typer.Option("--dir", help="Folder of the network.")]
 
 
-@app.command("up", epilog=examples("noria network up --nodes 4", "noria network up --dir ./net --no-wait"))
+@app.command(
+    "up", epilog=examples("noria network up --nodes 4", "noria network up --dir ./net --until finality")
+)
 def up(
     nodes: Annotated[int, typer.Option(help="Nodes of a new network, each with a miner.")] = 4,
     folder: DirOption = DEFAULT_FOLDER,
     units: Annotated[int, typer.Option(help="Units of genesis work that are run for each miner.")] = 64,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until all nodes finalise.")] = True,
+    until: Annotated[
+        Until, typer.Option(help="Wait until all nodes have a block, until they finalise, or for nothing.")
+    ] = Until.BLOCKS,
     wait_seconds: Annotated[float, typer.Option(help="How long to wait.", min=1)] = WAIT_SECONDS,
 ) -> None:
     """Make a network and start its nodes; in a folder that has one, start those that do not run.
@@ -53,8 +67,8 @@ def up(
         start_node(network, node)
         _say(f"{node.name} runs; RPC {node.rpc_url}, log {network.log(node)}")
     _point_to(network.folder)
-    if wait:
-        _await_finality(network, wait_seconds)
+    if until is not Until.NOTHING:
+        _await(network, until, wait_seconds)
     _say(
         "\nuse it:\n"
         "  from noria import Executor             # as ProcessPoolExecutor, but on the miners' machines\n"
@@ -219,16 +233,19 @@ def node_status(network: Network, node: NodeEntry) -> dict[str, Any]:
     }
 
 
-def _await_finality(network: Network, wait_seconds: float) -> None:
-    """Wait until every node has something final, and say meanwhile what is waited for."""
+def _await(network: Network, until: Until, wait_seconds: float) -> None:
+    """Wait until every node is so far, and say meanwhile what is waited for."""
     end = time.monotonic() + wait_seconds
     said = ""
     while True:
         rows = [node_status(network, node) for node in network.nodes]
-        waiting = _waits_for(network, rows)
+        waiting = _waits_for(network, rows, until)
         if waiting is None:
-            epoch = min(row["finalized_epoch"] for row in rows)
-            _say(f"all {len(rows)} nodes have finalised epoch {epoch}")
+            if until is Until.FINALITY:
+                epoch = min(row["finalized_epoch"] for row in rows)
+                _say(f"all {len(rows)} nodes have finalised epoch {epoch}")
+            else:
+                _say(f"all {len(rows)} nodes have block {min(row['head_height'] for row in rows)}")
             return
         ended = [row["name"] for row in rows if not row["running"]]
         if ended:
@@ -239,11 +256,11 @@ def _await_finality(network: Network, wait_seconds: float) -> None:
             _say(f"waiting: {waiting}")
             said = waiting
         if time.monotonic() >= end:
-            raise CommandError(f"nothing is final after {wait_seconds:g} s: {waiting}; the nodes run on")
+            raise CommandError(f"not ready after {wait_seconds:g} s: {waiting}; the nodes run on")
         time.sleep(ASK_SECONDS)
 
 
-def _waits_for(network: Network, rows: Sequence[dict[str, Any]]) -> str | None:
+def _waits_for(network: Network, rows: Sequence[dict[str, Any]], until: Until) -> str | None:
     from noria.execution.spec import ChainSpec
 
     for row in rows:
@@ -258,8 +275,11 @@ def _waits_for(network: Network, rows: Sequence[dict[str, Any]]) -> str | None:
     behind = min(rows, key=lambda row: (row["finalized_epoch"], row["justified_epoch"], row["head_height"]))
     if behind["finalized_epoch"] > 0:
         return None
-    if behind["head_height"] == 0:
-        return f"{behind['name']} has no block yet"
+    lowest = min(rows, key=lambda row: row["head_height"])
+    if lowest["head_height"] == 0:
+        return f"{lowest['name']} has no block yet"
+    if until is Until.BLOCKS:
+        return None
     if behind["justified_epoch"] == 0:
         return (
             f"{behind['name']} has nothing justified yet (blocks are there, two epochs of votes are needed)"
