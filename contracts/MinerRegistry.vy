@@ -338,6 +338,14 @@ def miner(who: address) -> Miner:
 
 @external
 @view
+def terms(who: address) -> Drawn:
+    """
+    @notice What a draw of this miner would say; who is not registered is not eligible.
+    """
+    return self._offer(who)
+
+@external
+@view
 def miner_at(index: uint256) -> address:
     """
     @notice The miner with an index; the zero address where there is none.
@@ -410,22 +418,18 @@ def draw(seed: bytes32) -> Drawn:
     total: uint256 = self._tree[SIZE]
     assert total > 0, "MinerRegistry: no capacity to draw from"
     target: uint256 = convert(seed, uint256) % total
+    given: uint256 = self.indices
     index: uint256 = 0
     step: uint256 = SIZE // 2
     for level: uint256 in range(LEVELS - 1):
-        before: uint256 = self._tree[index + step]
-        if before <= target:
-            target -= before
-            index += step
+        # From the first index on that was never given there is no capacity: nothing to read.
+        if index + step < given:
+            before: uint256 = self._tree[index + step]
+            if before <= target:
+                target -= before
+                index += step
         step = step >> 1
-    miner: address = self._at[index]
-    return Drawn(
-        miner=miner,
-        ask_price=self._miners[miner].ask_price,
-        eligible=(
-            self._miners[miner].bond >= BOND_MIN and self._epoch() >= self._miners[miner].jailed_until
-        ),
-    )
+    return self._offer(self._at[index])
 
 # ---------------------------------------------------------------- inside
 
@@ -433,6 +437,17 @@ def draw(seed: bytes32) -> Drawn:
 @view
 def _epoch() -> uint256:
     return (block.timestamp - GENESIS_SECONDS) // EPOCH_SECONDS
+
+@internal
+@view
+def _offer(miner: address) -> Drawn:
+    return Drawn(
+        miner=miner,
+        ask_price=self._miners[miner].ask_price,
+        eligible=(
+            self._miners[miner].bond >= BOND_MIN and self._epoch() >= self._miners[miner].jailed_until
+        ),
+    )
 
 @internal
 @view

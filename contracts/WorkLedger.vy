@@ -5,10 +5,35 @@
 @title WorkLedger
 @license Apache-2.0
 @notice Useful work, paid for and accepted: per miner a list of credited batches that is only ever appended to.
-@dev Line i of a miner's list is a batch's root and, in one word, its epoch and the miner's cumulative credit
-     up to and with it. A second list holds the cumulative credit at the end of each epoch that credited something, so
-     that the credit of a window is found in few steps however long the first list is.
+@dev Line i of a miner's list is a batch's root and a mark: its epoch and the miner's cumulative credit up to and with
+     it, two marks to a word. A second list holds the cumulative credit at the end of each epoch that credited
+     something, so that the credit of a window is found in few steps however long the first list is. What a batch has
+     committed to is known by Settlement; only that of genesis work is here.
 """
+
+# A batch as Settlement knows it.
+struct Settled:
+    job: uint256
+    k: uint256
+    first_index: uint256
+    count: uint256
+    fuel: uint256
+    weight: uint256
+    block: uint256
+    paid: bool
+    credited: bool
+    voided: bool
+
+interface Settlement:
+    def batch(miner: address, root: bytes32) -> Settled: view
+    def void(miner: address, root: bytes32): nonpayable
+
+# A batch to be credited: its weight, and in wei what was paid for it and the protocol's part of that.
+struct Item:
+    root: bytes32
+    weight: uint256
+    price: uint256
+    fee: uint256
 
 struct Entry:
     root: bytes32
@@ -30,11 +55,11 @@ struct Batch:
     voided: bool
     known: bool
 
+# Genesis work.
 struct Stored:
     miner: address
     job: uint256
-    # known | voided | genesis (a bit each, at 242, 241, 240), k (32 bits), first_index (64), count (16), fuel (64),
-    # weight (64)
+    # known | voided (a bit each, at 241, 240), k (32 bits), first_index (64), count (16), fuel (64), weight (64)
     numbers: uint256
 
 # Cumulative credit before and at the end of a window.
@@ -63,6 +88,7 @@ event Credited:
     cumulative: uint256
 
 event Voided:
+    miner: indexed(address)
     root: indexed(bytes32)
 
 event FloorChanged:
@@ -75,12 +101,13 @@ COURT: constant(address) = 0x4e6f726961000000000000000000000000000006
 
 BASIS_POINTS: constant(uint256) = 10_000
 FLOOR_STEP: constant(uint256) = 8
-BATCH_RECEIPTS_MAX: constant(uint256) = 4096
+LIST_MAX: constant(uint256) = 32
 PAGE: constant(uint256) = 256
-KNOWN: constant(uint256) = 1 << 242
-VOIDED: constant(uint256) = 1 << 241
-GENESIS: constant(uint256) = 1 << 240
+KNOWN: constant(uint256) = 1 << 241
+VOIDED: constant(uint256) = 1 << 240
 LOW_128: constant(uint256) = 2**128 - 1
+LOW_96: constant(uint256) = 2**96 - 1
+LOW_64: constant(uint256) = 2**64 - 1
 
 GENESIS_SECONDS: immutable(uint256)
 EPOCH_SECONDS: immutable(uint256)
@@ -91,16 +118,19 @@ FLOOR_MIN: immutable(uint256)
 # Price of a fuel in wei for which fees count as paid.
 floor_price: public(uint256)
 
-entry_count: public(HashMap[address, uint256])
+# last epoch (32 bits) | cumulative credit (96) | length of the second list (64) | length of the first (64)
+_heads: HashMap[address, uint256]
 _roots: HashMap[address, HashMap[uint256, bytes32]]
+# Of lines 2 n + 1 | 2 n: epoch (32) | cumulative (96) each.
 _marks: HashMap[address, HashMap[uint256, uint256]]
-_epoch_count: HashMap[address, uint256]
+# epoch (128) | cumulative (128)
 _epoch_marks: HashMap[address, HashMap[uint256, uint256]]
 
-_batches: HashMap[bytes32, Stored]
+_genesis: HashMap[bytes32, Stored]
 
 _sum_count: uint256
-_sums: HashMap[uint256, Sums]
+# epoch (32) | paid (128) | credit (96)
+_sums: HashMap[uint256, uint256]
 
 @deploy
 def __init__(
@@ -117,52 +147,64 @@ def __init__(
 # ---------------------------------------------------------------- for the other contracts
 
 @external
-def credit(
-    miner: address, job: uint256, k: uint32, first_index: uint64, count: uint16, root: bytes32, fuel: uint64,
-    weight: uint64, price: uint256, fee: uint256,
-) -> uint256:
+def credit(miner: address, items: DynArray[Item, LIST_MAX]) -> DynArray[uint256, LIST_MAX]:
     """
-    @notice Credit a settled batch: no more than the protocol fee paid for it backs.
-    @param price What was paid for the batch, wei.
-    @param fee The protocol's part of that, wei.
-    @return The credit; with none, nothing is written.
+    @notice Credit settled batches of a miner, each once: no more than the protocol fee paid for it backs.
+    @return The credit of each; with none, nothing is written.
     """
     assert msg.sender == SETTLEMENT, "WorkLedger: only Settlement credits"
-    assert 0 < count and convert(count, uint256) <= BATCH_RECEIPTS_MAX, "WorkLedger: a batch has 1 to 4096 receipts"
-    assert weight <= fuel, "WorkLedger: a batch weighs no more than its fuel"
-    assert self._batches[root].numbers == 0, "WorkLedger: credited already"
-    backed: uint256 = fee * BASIS_POINTS // (FEE_BASIS_POINTS * self.floor_price)
-    credited: uint256 = min(convert(weight, uint256), backed)
-    if credited == 0:
-        return 0
+    backing: uint256 = FEE_BASIS_POINTS * self.floor_price
     epoch: uint256 = self._epoch()
-    self._batches[root] = Stored(
-        miner=miner,
-        job=job,
-        numbers=(
-            KNOWN
-            | (convert(k, uint256) << 208)
-            | (convert(first_index, uint256) << 144)
-            | (convert(count, uint256) << 128)
-            | (convert(fuel, uint256) << 64)
-            | convert(weight, uint256)
-        ),
-    )
-    cumulative: uint256 = self._append(miner, root, epoch, credited)
-    self._add_sums(epoch, price, credited)
-    log Credited(miner=miner, root=root, credit=credited, cumulative=cumulative)
-    return credited
+    head: uint256 = self._heads[miner]
+    before: uint256 = head & LOW_64
+    line: uint256 = before
+    cumulative: uint256 = (head >> 128) & LOW_96
+    pair: uint256 = 0
+    if line % 2 == 1:
+        pair = self._marks[miner][line // 2]
+    paid: uint256 = 0
+    start: uint256 = cumulative
+    credits: DynArray[uint256, LIST_MAX] = []
+    for item: Item in items:
+        credited: uint256 = min(item.weight, item.fee * BASIS_POINTS // backing)
+        credits.append(credited)
+        if credited == 0:
+            continue
+        cumulative += credited
+        paid += item.price
+        self._roots[miner][line] = item.root
+        if line % 2 == 0:
+            pair = (epoch << 96) | cumulative
+        else:
+            self._marks[miner][line // 2] = pair | (((epoch << 96) | cumulative) << 128)
+        line += 1
+        log Credited(miner=miner, root=item.root, credit=credited, cumulative=cumulative)
+    if line == before:
+        return credits
+    assert cumulative <= LOW_96, "WorkLedger: too much credit"
+    if line % 2 == 1:
+        self._marks[miner][line // 2] = pair
+    epochs: uint256 = (head >> 64) & LOW_64
+    if epochs == 0 or head >> 224 != epoch:
+        epochs += 1
+    self._epoch_marks[miner][epochs - 1] = (epoch << 128) | cumulative
+    self._heads[miner] = line | (epochs << 64) | (cumulative << 128) | (epoch << 224)
+    self._add_sums(epoch, paid, cumulative - start)
+    return credits
 
 @external
-def void(root: bytes32):
+def void(miner: address, root: bytes32):
     """
-    @notice The Court has found the batch wrong. The list is not edited.
+    @notice The Court has found a credited batch wrong. The list is not edited.
     """
     assert msg.sender == COURT, "WorkLedger: only the Court voids"
-    numbers: uint256 = self._batches[root].numbers
-    assert numbers != 0, "WorkLedger: no such batch"
-    self._batches[root].numbers = numbers | VOIDED
-    log Voided(root=root)
+    stored: Stored = self._genesis[root]
+    if stored.numbers != 0 and stored.miner == miner:
+        self._genesis[root].numbers = stored.numbers | VOIDED
+    else:
+        # It knows the batch, or refuses.
+        extcall Settlement(SETTLEMENT).void(miner, root)
+    log Voided(miner=miner, root=root)
 
 @external
 def begin_epoch(epoch: uint256):
@@ -191,24 +233,48 @@ def begin_epoch(epoch: uint256):
 
 @external
 @view
-def batch(root: bytes32) -> Batch:
+def batch(miner: address, root: bytes32) -> Batch:
     """
-    @notice A credited batch's commitment; `known` is false for others.
+    @notice The commitment of a batch credited to a miner; `known` is false for others.
     """
-    stored: Stored = self._batches[root]
+    stored: Stored = self._genesis[root]
     numbers: uint256 = stored.numbers
+    if numbers != 0 and stored.miner == miner:
+        return Batch(
+            miner=miner,
+            job=stored.job,
+            k=(numbers >> 208) & (2**32 - 1),
+            first_index=(numbers >> 144) & LOW_64,
+            count=(numbers >> 128) & (2**16 - 1),
+            fuel=(numbers >> 64) & LOW_64,
+            weight=numbers & LOW_64,
+            genesis=True,
+            voided=numbers & VOIDED != 0,
+            known=True,
+        )
+    settled: Settled = staticcall Settlement(SETTLEMENT).batch(miner, root)
+    if not settled.credited:
+        return empty(Batch)
     return Batch(
-        miner=stored.miner,
-        job=stored.job,
-        k=(numbers >> 208) & (2**32 - 1),
-        first_index=(numbers >> 144) & (2**64 - 1),
-        count=(numbers >> 128) & (2**16 - 1),
-        fuel=(numbers >> 64) & (2**64 - 1),
-        weight=numbers & (2**64 - 1),
-        genesis=numbers & GENESIS != 0,
-        voided=numbers & VOIDED != 0,
-        known=numbers != 0,
+        miner=miner,
+        job=settled.job,
+        k=settled.k,
+        first_index=settled.first_index,
+        count=settled.count,
+        fuel=settled.fuel,
+        weight=settled.weight,
+        genesis=False,
+        voided=settled.voided,
+        known=True,
     )
+
+@external
+@view
+def entry_count(miner: address) -> uint256:
+    """
+    @notice Length of a miner's list.
+    """
+    return self._heads[miner] & LOW_64
 
 @external
 @view
@@ -216,13 +282,13 @@ def entries(miner: address, first: uint256, number: uint256) -> DynArray[Entry, 
     """
     @notice Lines of a miner's list, up to its end.
     """
-    count: uint256 = self.entry_count[miner]
+    count: uint256 = self._heads[miner] & LOW_64
     found: DynArray[Entry, PAGE] = []
     for i: uint256 in range(number, bound=PAGE):
         if first + i >= count:
             break
-        mark: uint256 = self._marks[miner][first + i]
-        found.append(Entry(root=self._roots[miner][first + i], epoch=mark >> 128, cumulative=mark & LOW_128))
+        mark: uint256 = self._mark(miner, first + i)
+        found.append(Entry(root=self._roots[miner][first + i], epoch=mark >> 96, cumulative=mark & LOW_96))
     return found
 
 @external
@@ -232,23 +298,23 @@ def locate(miner: address, position: uint256) -> Located:
     @notice The line that holds a position in a miner's cumulative credit.
     """
     low: uint256 = 0
-    high: uint256 = self.entry_count[miner]
+    high: uint256 = self._heads[miner] & LOW_64
     count: uint256 = high
     for _step: uint256 in range(256):
         if low >= high:
             break
         middle: uint256 = (low + high) // 2
-        if self._marks[miner][middle] & LOW_128 > position:
+        if self._mark(miner, middle) & LOW_96 > position:
             high = middle
         else:
             low = middle + 1
     assert low < count, "WorkLedger: no credit at this position"
     before: uint256 = 0
     if low > 0:
-        before = self._marks[miner][low - 1] & LOW_128
-    mark: uint256 = self._marks[miner][low]
+        before = self._mark(miner, low - 1) & LOW_96
+    mark: uint256 = self._mark(miner, low)
     return Located(
-        line=low, root=self._roots[miner][low], epoch=mark >> 128, before=before, cumulative=mark & LOW_128
+        line=low, root=self._roots[miner][low], epoch=mark >> 96, before=before, cumulative=mark & LOW_96
     )
 
 @external
@@ -292,43 +358,35 @@ def _epoch() -> uint256:
     return (block.timestamp - GENESIS_SECONDS) // EPOCH_SECONDS
 
 @internal
-def _append(miner: address, root: bytes32, epoch: uint256, credited: uint256) -> uint256:
-    line: uint256 = self.entry_count[miner]
-    cumulative: uint256 = credited
-    if line > 0:
-        cumulative += self._marks[miner][line - 1] & LOW_128
-    assert cumulative <= LOW_128, "WorkLedger: too much credit"
-    mark: uint256 = (epoch << 128) | cumulative
-    self._roots[miner][line] = root
-    self._marks[miner][line] = mark
-    self.entry_count[miner] = line + 1
-    epochs: uint256 = self._epoch_count[miner]
-    if epochs > 0 and self._epoch_marks[miner][epochs - 1] >> 128 == epoch:
-        self._epoch_marks[miner][epochs - 1] = mark
-    else:
-        self._epoch_marks[miner][epochs] = mark
-        self._epoch_count[miner] = epochs + 1
-    return cumulative
+@view
+def _mark(miner: address, line: uint256) -> uint256:
+    return (self._marks[miner][line // 2] >> (128 * (line % 2))) & LOW_128
 
 @internal
 def _add_sums(epoch: uint256, price: uint256, credited: uint256):
     count: uint256 = self._sum_count
     sums: Sums = empty(Sums)
     if count > 0:
-        sums = self._sums[count - 1]
+        sums = self._sums_at(count - 1)
     if count == 0 or sums.epoch != epoch:
-        sums.epoch = epoch
         count += 1
         self._sum_count = count
-    sums.paid += price
-    sums.credit += credited
-    self._sums[count - 1] = sums
+    paid: uint256 = sums.paid + price
+    credit: uint256 = sums.credit + credited
+    assert paid <= LOW_128 and credit <= LOW_96, "WorkLedger: too much credit"
+    self._sums[count - 1] = (epoch << 224) | (paid << 96) | credit
+
+@internal
+@view
+def _sums_at(line: uint256) -> Sums:
+    word: uint256 = self._sums[line]
+    return Sums(epoch=word >> 224, paid=(word >> 96) & LOW_128, credit=word & LOW_96)
 
 @internal
 @view
 def _credit_until(miner: address, epoch: uint256) -> uint256:
     low: uint256 = 0
-    high: uint256 = self._epoch_count[miner]
+    high: uint256 = (self._heads[miner] >> 64) & LOW_64
     for _step: uint256 in range(256):
         if low >= high:
             break
@@ -350,10 +408,10 @@ def _sums_until(epoch: uint256) -> Sums:
         if low >= high:
             break
         middle: uint256 = (low + high) // 2
-        if self._sums[middle].epoch > epoch:
+        if self._sums[middle] >> 224 > epoch:
             high = middle
         else:
             low = middle + 1
     if low == 0:
         return empty(Sums)
-    return self._sums[low - 1]
+    return self._sums_at(low - 1)

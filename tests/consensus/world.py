@@ -14,7 +14,7 @@ from noria.consensus.genesis import ChainDraft, Genesis, genesis_root, genesis_s
 from noria.consensus.lottery import draw, eta_for, prev_randao, tie_break, vrf_message, wins
 from noria.consensus.parameters import DEVNET, DEVNET_GRANT_FUEL, ChainParameters
 from noria.consensus.payloads import read_payload_header
-from noria.consensus.signatures import SignatureScheme
+from noria.consensus.signatures import SignatureScheme, Signed
 from noria.consensus.slashing import Evidence, slashed
 from noria.consensus.slots import epoch_of, slot_start_seconds
 from noria.consensus.state import CreditEntry, MinerRecord
@@ -55,6 +55,9 @@ class FakeScheme:
 
     def verify(self, public_key: BlsPublicKey, message: bytes, signature: BlsSignature) -> bool:
         return self.sign(public_key, message) == signature
+
+    def verify_many(self, signed: Sequence[Signed]) -> bool:
+        return bool(signed) and all(self.verify(*one) for one in signed)
 
     def aggregate(self, signatures: Sequence[BlsSignature]) -> BlsSignature:
         if not signatures:
@@ -101,8 +104,9 @@ class PlainState:
     def credits(self, miner: Address) -> Sequence[CreditEntry]:
         return self.ledgers.get(miner, ())
 
-    def commitment(self, batch_root: Hash32) -> BatchCommitment | None:
-        return self.commitments.get(batch_root)
+    def commitment(self, miner: Address, batch_root: Hash32) -> BatchCommitment | None:
+        found = self.commitments.get(batch_root)
+        return found if found is not None and found.miner == miner else None
 
     def voting_epochs_since(self, miner: Address, epoch: int) -> int:
         return self.silent.get(miner, 0)

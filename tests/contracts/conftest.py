@@ -17,9 +17,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Begin a chain; it is closed after the test."""
     started: list[Network] = []
 
-    def begin(spec: ChainSpec | None = None, **fields: Any) -> Network:
+    def begin(spec: ChainSpec | None = None, *, market: bool = False, **fields: Any) -> Network:
         chosen = network_spec(**fields) if spec is None else spec
-        network = Network.start(tmp_path / str(len(started)), chosen)
+        network = Network.start(tmp_path / str(len(started)), chosen, market=market)
         started.append(network)
         return network
 

@@ -1,7 +1,7 @@
-"""A chain whose blocks begin as drawn ones do, with miners, and stand-ins for contracts that are yet to come.
+"""A chain whose blocks begin as drawn ones do, with miners, and stand-ins for contracts.
 
-At the addresses of Settlement and Court stands code that passes on any call, so that a test can say what they
-would.
+At the address of the Court, which is yet to come, stands code that passes on any call, so that a test can say
+what it would. So it does at that of Settlement, unless a chain is started with the market.
 """
 
 import dataclasses
@@ -117,14 +117,15 @@ def network_spec(
     )
 
 
-def engine_json(spec: ChainSpec) -> bytes:
+def engine_json(spec: ChainSpec, stand_ins: Sequence[Address] = (SETTLEMENT, COURT)) -> bytes:
     """The engine's genesis, with the stand-ins."""
     document = json.loads(spec.engine_json())
-    for address in (SETTLEMENT, COURT):
+    for address in stand_ins:
         document["alloc"]["0x" + address.hex()] = {"nonce": "0x1", "code": "0x" + PASS_ON.hex()}
     return json.dumps(document).encode()
 
 
+CREDIT = "credit(address,(bytes32,uint256,uint256,uint256)[])"
 BEACON_HISTORY = 8191
 SYSTEM_CALL_GAS = 30_000_000
 """What the engine gives each of the protocol's own calls."""
@@ -145,9 +146,10 @@ class Network:
     fee_recipient: bytes = PROPOSER
 
     @classmethod
-    def start(cls, path: Path, spec: ChainSpec) -> "Network":
-        """Begin a chain in an empty folder."""
-        return cls(Engine(str(path), engine_json(spec), sync=False), spec)
+    def start(cls, path: Path, spec: ChainSpec, *, market: bool = False) -> "Network":
+        """Begin a chain in an empty folder; with the market, only the Court is a stand-in."""
+        stand_ins = (COURT,) if market else (SETTLEMENT, COURT)
+        return cls(Engine(str(path), engine_json(spec, stand_ins), sync=False), spec)
 
     # ------------------------------------------------------------ time
 
@@ -336,23 +338,16 @@ class Network:
         weight: int = 1_000,
         price: int = 10**9,
         fee: int = 10**9,
-        **fields: int,
     ) -> dict[str, Any]:
         """Let Settlement credit a batch."""
-        return self.as_settlement(
-            WORK_LEDGER,
-            "credit(address,uint256,uint32,uint64,uint16,bytes32,uint64,uint64,uint256,uint256)",
-            accounts()[miner].address,
-            fields.get("job", 1),
-            fields.get("k", 0),
-            fields.get("first_index", 0),
-            fields.get("count", 1),
-            root,
-            fields.get("fuel", weight),
-            weight,
-            price,
-            fee,
+        return self.credit_all(miner, [(root, weight, price, fee)])
+
+    def credit_all(self, miner: int, items: Sequence[tuple[bytes, int, int, int]]) -> dict[str, Any]:
+        """Let Settlement credit batches: root, weight, price and fee of each."""
+        data = keccak256(CREDIT.encode())[:4] + encode(
+            ["address", "(bytes32,uint256,uint256,uint256)[]"], [accounts()[miner].address, list(items)]
         )
+        return self.send_data(9, SETTLEMENT, WORK_LEDGER.rjust(32, b"\0") + data)
 
     # ------------------------------------------------------------ reading
 

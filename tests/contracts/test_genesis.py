@@ -18,8 +18,8 @@ from noria.execution.system_contracts import (
     COURT,
     MINER_REGISTRY,
     OWN_CONTRACTS,
+    PROGRAM_REGISTRY,
     REWARD_POOL,
-    SETTLEMENT,
     WORK_LEDGER,
     artifact,
     genesis_contracts,
@@ -30,6 +30,7 @@ from tests.contracts.network import (
     GENESIS_SECONDS,
     SMALL,
     Network,
+    Reverted,
     address,
     base_spec,
     bls_key,
@@ -84,26 +85,21 @@ def test_genesis_work_is_stored_as_if_it_had_been_credited(start: Start) -> None
         credited.credit(
             0 if batch.miner == address(0) else 1,
             batch.root,
-            job=batch.job,
-            k=batch.k,
-            first_index=batch.first_index,
-            count=batch.count,
-            fuel=batch.fuel,
             weight=batch.weight,
             price=0,
             fee=batch.weight * FEE_PER_FUEL,
         )
     assert credited.epoch == 0
-    # Two things differ: genesis work says so of itself, and it leaves no price behind.
+    # Two things differ: what genesis work commits to is here, and it leaves no price behind.
     expected = dict(stored(listed, WORK_LEDGER))
     slots = artifact("WorkLedger").storage
     found = dict(stored(credited, WORK_LEDGER))
     differing = {slot for slot in expected.keys() | found.keys() if expected.get(slot) != found.get(slot)}
-    flags = {slot for slot in differing if expected.get(slot, 0) ^ found.get(slot, 0) == 1 << 240}
-    assert len(flags) == len(work)
-    assert slots["_sum_count"] in differing - flags
-    assert all(slot not in expected for slot in differing - flags)
-    assert len(differing - flags) == 2
+    commitments = {slot for slot in differing if slot in expected}
+    assert not commitments & found.keys()
+    assert len(commitments) == 3 * len(work)
+    assert slots["_sum_count"] in differing - commitments
+    assert len(differing - commitments) == 2
 
 
 def stored(network: Network, contract: bytes) -> list[tuple[int, int]]:
@@ -149,7 +145,7 @@ def test_genesis_work_can_be_found_at_once(start: Start) -> None:
         (0, work[0].weight + work[1].weight),
         (0, 0),
     ]
-    batch = state.batch(work[1].root)
+    batch = state.batch(address(0), work[1].root)
     assert batch is not None
     assert batch.genesis
     assert (batch.miner, batch.first_index, batch.count) == (address(0), 3, 2)
@@ -190,6 +186,9 @@ def test_the_code_at_genesis_is_what_a_deployment_leaves(tmp_path: Path) -> None
             parameters.fee_basis_points,
             parameters.floor_min_wei,
         ),
+        "JobMarket": (parameters.close_blocks,),
+        "Settlement": (parameters.challenge_blocks, parameters.fee_basis_points),
+        "ProgramRegistry": (),
         "RewardPool": (parameters.pool_rate,),
     }
     spec = base_spec()
@@ -209,9 +208,22 @@ def test_the_code_at_genesis_is_what_a_deployment_leaves(tmp_path: Path) -> None
         engine.close()
 
 
-def test_reserved_contracts_have_no_code_yet(network: Network) -> None:
-    spec = base_spec()
-    assert not {"0x" + a.hex() for a in (SETTLEMENT, COURT)} & json.loads(spec.engine_json())["alloc"].keys()
+def test_the_reserved_contract_has_no_code_yet() -> None:
+    assert "0x" + COURT.hex() not in json.loads(base_spec().engine_json())["alloc"]
+
+
+def test_pinned_programs_belong_to_the_registry_itself(start: Start) -> None:
+    pinned = (Hash32(b"\x01" * 32), Hash32(b"\x02" * 32))
+    network = start(dataclasses.replace(network_spec(), programs=pinned))
+    network.extend()
+    for program in pinned:
+        result = network.call(PROGRAM_REGISTRY, "program(bytes32)", program)
+        assert result.output == PROGRAM_REGISTRY.rjust(32, b"\0") + bytes(32)
+        with pytest.raises(Reverted, match="published already, or pinned"):
+            network.send(0, PROGRAM_REGISTRY, "publish(bytes32,uint256,bytes)", program, 1, b"")
+        with pytest.raises(Reverted, match="only the developer may"):
+            network.send(0, PROGRAM_REGISTRY, "set_royalty(bytes32,uint256)", program, 1)
+    assert network.call(PROGRAM_REGISTRY, "program(bytes32)", bytes(32)).output == bytes(64)
 
 
 # ---------------------------------------------------------------- the file

@@ -3,19 +3,23 @@
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noria.execution.consensus_state import CreditLine
-from noria.execution.system_contracts import WORK_LEDGER
+from noria.execution.system_contracts import COURT, WORK_LEDGER
+from noria.primitives.hashes import keccak256
 from tests.contracts.chain import revert_reason
 from tests.contracts.conftest import Start
 from tests.contracts.network import (
+    CREDIT,
     PROPOSER,
     SMALL,
     Network,
     Reverted,
     address,
+    call_request,
     network_spec,
     root,
 )
@@ -24,7 +28,8 @@ from tests.contracts.real_work import real_batch
 FLOOR, WINDOW = SMALL.floor_min_wei, SMALL.window_epochs
 FEE_PER_FUEL = FLOOR * SMALL.fee_basis_points // 10_000
 """Wei of protocol fee that back one fuel at the least floor price."""
-CREDIT = "credit(address,uint256,uint32,uint64,uint16,bytes32,uint64,uint64,uint256,uint256)"
+CREDIT_TYPES = ["address", "(bytes32,uint256,uint256,uint256)[]"]
+CREDIT_SELECTOR = keccak256(CREDIT.encode())[:4]
 
 
 def lines(network: Network, miner: int) -> list[CreditLine]:
@@ -34,28 +39,33 @@ def lines(network: Network, miner: int) -> list[CreditLine]:
 # ---------------------------------------------------------------- credit
 
 
-def test_a_batch_is_credited_with_its_commitment(network: Network) -> None:
+def test_a_batch_is_credited(network: Network) -> None:
     network.grow_to_epoch(2)
-    network.credit(
-        0, root(1), weight=700, fuel=900, job=2**256 - 1, k=2**32 - 1, first_index=2**64 - 1, count=4096
-    )
+    network.credit(0, root(1), weight=700)
     assert lines(network, 0) == [CreditLine(root(1), 2, 700)]
-    batch = network.state().batch(root(1))
-    assert batch is not None
-    assert (batch.miner, batch.job, batch.k, batch.first_index) == (
-        address(0),
-        2**256 - 1,
-        2**32 - 1,
-        2**64 - 1,
-    )
-    assert (batch.count, batch.fuel, batch.weight, batch.genesis, batch.void) == (
-        4096,
-        900,
-        700,
-        False,
-        False,
-    )
-    assert network.state().batch(root(2)) is None
+
+
+def test_batches_are_credited_together(network: Network) -> None:
+    items = [
+        (root(1), 100, 1_000, 100 * FEE_PER_FUEL),
+        (root(2), 50, 2_000, 0),
+        (root(3), 50, 3_000, 20 * FEE_PER_FUEL),
+    ]
+    network.credit(0, root(0), weight=7, price=0)
+    receipt = network.credit_all(0, items)
+    assert [line.cumulative for line in lines(network, 0)] == [7, 107, 127]
+    assert [line.batch_root for line in lines(network, 0)] == [root(0), root(1), root(3)]
+    # What was paid without credit says nothing about prices.
+    assert network.ask(WORK_LEDGER, "sums(uint256)", "(uint256,uint256,uint256)", 9) == (0, 4_000, 127)
+    assert len(receipt["logs"]) == 2
+
+
+def test_credit_ends_before_its_place_in_a_word(network: Network) -> None:
+    network.credit(0, root(1), weight=2**96 - 2, fee=10**40)
+    with pytest.raises(Reverted, match="too much credit"):
+        network.credit(0, root(2), weight=2, fee=10**40)
+    network.credit(0, root(2), weight=1, fee=10**40)
+    assert [line.cumulative for line in lines(network, 0)] == [2**96 - 2, 2**96 - 1]
 
 
 @pytest.mark.parametrize(
@@ -75,80 +85,60 @@ def test_credit_is_no_more_than_its_fee_backs(network: Network, weight: int, fee
 
 @pytest.mark.parametrize(("weight", "fee"), [(1_000, FEE_PER_FUEL - 1), (0, 10**9), (1_000, 0)])
 def test_zero_credit_appends_nothing(network: Network, weight: int, fee: int) -> None:
-    network.credit(0, root(1), weight=weight, fuel=1_000, fee=fee)
+    network.credit(0, root(1), weight=weight, fee=fee)
     assert lines(network, 0) == []
-    assert network.state().batch(root(1)) is None
     assert network.ask(WORK_LEDGER, "sums(uint256)", "(uint256,uint256,uint256)", 9) == (0, 0, 0)
     # It may still be credited once there is something to credit.
     network.credit(0, root(1), weight=1_000, fee=10**9)
     assert len(lines(network, 0)) == 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"count": 0}, "a batch has 1 to 4096 receipts"),
-        ({"count": 4097}, "a batch has 1 to 4096 receipts"),
-        ({"weight": 11, "fuel": 10}, "a batch weighs no more than its fuel"),
-    ],
-)
-def test_what_is_no_batch_is_refused(network: Network, fields: dict[str, int], reason: str) -> None:
-    with pytest.raises(Reverted, match=reason):
-        network.credit(0, root(1), **fields)
-
-
-def test_a_batch_is_credited_once(network: Network) -> None:
-    network.credit(0, root(1))
-    for miner in (0, 1):
-        with pytest.raises(Reverted, match="credited already"):
-            network.credit(miner, root(1))
-
-
 def test_only_settlement_credits_and_only_the_court_voids(network: Network) -> None:
-    arguments = (address(0), 1, 0, 0, 1, root(1), 10, 10, 10**9, 10**9)
+    data = CREDIT_SELECTOR + encode(CREDIT_TYPES, [address(0), [(root(1), 10, 10**9, 10**9)]])
     for sender in (PROPOSER, address(0), WORK_LEDGER):
-        result = network.call(WORK_LEDGER, CREDIT, *arguments, sender=sender)
+        request = call_request(WORK_LEDGER, data, sender)
+        result = network.engine.call(network.engine.head.hash, request, gas_cap=10**9)
         assert revert_reason(result) == "WorkLedger: only Settlement credits"
-        result = network.call(WORK_LEDGER, "void(bytes32)", root(1), sender=sender)
+        result = network.call(WORK_LEDGER, "void(address,bytes32)", address(0), root(1), sender=sender)
         assert revert_reason(result) == "WorkLedger: only the Court voids"
         result = network.call(WORK_LEDGER, "begin_epoch(uint256)", 5, sender=sender)
         assert revert_reason(result) == "WorkLedger: only Consensus begins an epoch"
     with pytest.raises(Reverted, match="only Settlement credits"):
-        network.as_court(WORK_LEDGER, CREDIT, *arguments)
+        network.send_data(9, COURT, WORK_LEDGER.rjust(32, b"\0") + data)
 
 
-def test_a_voided_batch_keeps_its_place(network: Network) -> None:
-    network.credit(0, root(1), weight=10)
-    network.credit(0, root(2), weight=20)
+def test_genesis_work_that_is_voided_keeps_its_place(start: Start) -> None:
+    work = real_batch(0)
+    network = start(network_spec(work=[work]))
+    network.extend()
     before = lines(network, 0)
-    network.as_court(WORK_LEDGER, "void(bytes32)", root(1))
+    network.as_court(WORK_LEDGER, "void(address,bytes32)", address(0), work.root)
     assert lines(network, 0) == before
-    batch = network.state().batch(root(1))
+    batch = network.state().batch(address(0), work.root)
     assert batch is not None
-    assert (batch.void, batch.weight) == (True, 10)
-    other = network.state().batch(root(2))
-    assert other is not None
-    assert not other.void
-    with pytest.raises(Reverted, match="no such batch"):
-        network.as_court(WORK_LEDGER, "void(bytes32)", root(3))
-    with pytest.raises(Reverted, match="credited already"):
-        network.credit(0, root(1))
+    assert (batch.void, batch.weight, batch.genesis) == (True, work.weight, True)
 
 
 # ---------------------------------------------------------------- what is asked of it
 
 
-@given(steps=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(1, 50)), max_size=14))
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 2), st.integers(0, 1), st.lists(st.integers(0, 50), min_size=1, max_size=5)),
+        max_size=10,
+    )
+)
 @settings(max_examples=15)
 def test_windows_and_positions_are_as_a_plain_list_says(steps: Any, tmp_path_factory: Any) -> None:
     network = Network.start(tmp_path_factory.mktemp("windows"), network_spec())
     model: dict[int, list[tuple[int, int]]] = {0: [], 1: []}
     try:
         network.extend()
-        for number, (epochs, miner, weight) in enumerate(steps):
+        for number, (epochs, miner, weights) in enumerate(steps):
             network.grow_to_epoch(network.epoch + epochs)
-            network.credit(miner, root(number), weight=weight)
-            model[miner].append((network.epoch, weight))
+            items = [(root(100 * number + i), weight, 1, 10**9) for i, weight in enumerate(weights)]
+            network.credit_all(miner, items)
+            model[miner] += [(network.epoch, weight) for weight in weights if weight]
         state = network.state()
 
         def until(miner: int, epoch: int) -> int:

@@ -52,7 +52,7 @@ def test_adopted_contracts_are_byte_for_byte_ethereums(name: str, address: str, 
 
 def test_genesis_contracts_stand_at_distinct_reserved_addresses_with_code() -> None:
     contracts = sc.genesis_contracts(DEVNET, 0)
-    assert len({contract.address for contract in contracts}) == len(contracts) == 6
+    assert len({contract.address for contract in contracts}) == len(contracts) == 9
     assert all(contract.code and sc.is_reserved(contract.address) for contract in contracts)
 
 
@@ -62,6 +62,9 @@ def test_genesis_contracts_stand_at_distinct_reserved_addresses_with_code() -> N
         ("Consensus", {"begin_block", "begin_slot", "prev_randao", "randomness", "finality", "wake"}),
         ("MinerRegistry", {"register", "update", "unbond", "withdraw", "wake", "slash", "penalise", "draw"}),
         ("WorkLedger", {"credit", "void", "begin_epoch", "windows", "locate"}),
+        ("JobMarket", {"open", "open_directed", "assign", "extend", "close", "refund", "reserve", "withdraw"}),
+        ("Settlement", {"commit", "commit_approved", "approve", "finalize", "credit", "batch"}),
+        ("ProgramRegistry", {"publish", "set_royalty", "program"}),
         ("RewardPool", {"feed", "begin_epoch", "pay_proposer"}),
     ],
 )

@@ -176,7 +176,7 @@ def named_receipt(state: StateView, row: SnapshotRow, x: int) -> tuple[BatchComm
     entry, offset, credit = named_batch(state.credits(row.miner), position)
     if entry.void:
         raise CreditVoid(f"the draw names batch 0x{entry.batch_root.hex()}, which the court has voided")
-    commitment = state.commitment(entry.batch_root)
+    commitment = state.commitment(row.miner, entry.batch_root)
     if commitment is None:
         raise CreditMissing(f"batch 0x{entry.batch_root.hex()} has no commitment")
     return commitment, Named(entry.batch_root, offset * commitment.weight // credit)

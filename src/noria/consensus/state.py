@@ -119,8 +119,11 @@ class StateView(Protocol):
         """
         ...
 
-    def commitment(self, batch_root: Hash32) -> BatchCommitment | None:
-        """Return the commitment of a credited batch (protocol 5.4)."""
+    def commitment(self, miner: Address, batch_root: Hash32) -> BatchCommitment | None:
+        """Return the commitment of a batch credited to a miner (protocol 5.4).
+
+        A root alone says too little: somebody may have committed another's, falsely.
+        """
         ...
 
     def voting_epochs_since(self, miner: Address, epoch: int) -> int:

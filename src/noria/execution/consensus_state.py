@@ -345,15 +345,15 @@ class ConsensusState:
             _integer(line), Hash32(root), _integer(epoch), _integer(before), _integer(cumulative)
         )
 
-    def batch(self, root: Hash32) -> CreditedBatch | None:
-        """Return a credited batch."""
-        words = _words(self._ask(WORK_LEDGER, "batch(bytes32)", root))
+    def batch(self, miner: Address, root: Hash32) -> CreditedBatch | None:
+        """Return a batch that was credited to a miner."""
+        words = _words(self._ask(WORK_LEDGER, "batch(address,bytes32)", miner, root))
         job, k, first_index, count, fuel, weight, genesis, void, known = map(_integer, words[1:])
         if not known:
             return None
         return CreditedBatch(
             root=root,
-            miner=Address(words[0][12:]),
+            miner=miner,
             job=job,
             k=k,
             first_index=first_index,

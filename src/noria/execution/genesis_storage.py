@@ -11,15 +11,17 @@ from typing import Final
 
 from noria.execution.genesis import GenesisMiner, GenesisWork
 from noria.execution.parameters import ChainParameters
-from noria.execution.system_contracts import artifact
+from noria.execution.system_contracts import PROGRAM_REGISTRY, artifact
 from noria.primitives.hashes import keccak256
-from noria.primitives.types import Hash32, Wei
+from noria.primitives.types import UINT64_MAX, Hash32, Wei
 
 WORD_BYTES: Final = 32
 TREE_SIZE: Final = 65_536
 """Leaves of the Fenwick tree in `MinerRegistry`."""
-_KNOWN: Final = 1 << 242
-_GENESIS: Final = 1 << 240
+_KNOWN: Final = 1 << 241
+_MARK_BITS: Final = 128
+"""Of one mark in `WorkLedger`; two stand in a word."""
+_LOW_96: Final = 2**96 - 1
 
 # Places of the fields in MinerRegistry's record of a miner.
 _PLACE, _BLS_HEAD, _BLS_TAIL, _BOND = 0, 1, 2, 3
@@ -90,23 +92,21 @@ def ledger_storage(parameters: ChainParameters, work: Sequence[GenesisWork]) -> 
     words = _Words("WorkLedger")
     words.put(words.slot("floor_price"), parameters.floor_min_wei)
     for batch in work:
-        count = words.slot("entry_count", batch.miner)
-        line = words.get(count)
-        cumulative = batch.weight
-        if line:
-            cumulative += words.get(words.slot("_marks", batch.miner, line - 1))
+        head = words.slot("_heads", batch.miner)
+        before = words.get(head)
+        line = before & UINT64_MAX
+        cumulative = (before >> 128 & _LOW_96) + batch.weight
+        pair = words.slot("_marks", batch.miner, line // 2)
         words.put(words.slot("_roots", batch.miner, line), batch.root)
-        words.put(words.slot("_marks", batch.miner, line), cumulative)
-        words.put(count, line + 1)
+        words.put(pair, words.get(pair) | cumulative << _MARK_BITS * (line % 2))
+        words.put(head, line + 1 | 1 << 64 | cumulative << 128)
         words.put(words.slot("_epoch_marks", batch.miner, 0), cumulative)
-        words.put(words.slot("_epoch_count", batch.miner), 1)
-        stored = words.slot("_batches", batch.root)
+        stored = words.slot("_genesis", batch.root)
         words.put(stored, int.from_bytes(batch.miner, "big"))
         words.put(stored + 1, batch.job)
         words.put(
             stored + 2,
             _KNOWN
-            | _GENESIS
             | batch.k << 208
             | batch.first_index << 144
             | batch.count << 128
@@ -120,6 +120,14 @@ def pool_storage(vault: Wei) -> Mapping[Hash32, Hash32]:
     """Return the storage of `RewardPool` with this vault, which its balance must hold."""
     words = _Words("RewardPool")
     words.put(words.slot("vault"), vault)
+    return words.finished()
+
+
+def program_storage(programs: Sequence[Hash32]) -> Mapping[Hash32, Hash32]:
+    """Return the storage of `ProgramRegistry` with these pinned: they are its own, without royalty."""
+    words = _Words("ProgramRegistry")
+    for program in programs:
+        words.put(words.slot("_programs", program), int.from_bytes(PROGRAM_REGISTRY, "big"))
     return words.finished()
 
 

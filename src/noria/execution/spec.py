@@ -28,7 +28,12 @@ from noria.execution.genesis import (
     read_parameters,
     read_work,
 )
-from noria.execution.genesis_storage import ledger_storage, pool_storage, registry_storage
+from noria.execution.genesis_storage import (
+    ledger_storage,
+    pool_storage,
+    program_storage,
+    registry_storage,
+)
 from noria.execution.parameters import DEVNET, ChainParameters
 from noria.execution.spec_checks import (
     SpecError,
@@ -42,6 +47,7 @@ from noria.execution.spec_checks import (
 )
 from noria.execution.system_contracts import (
     MINER_REGISTRY,
+    PROGRAM_REGISTRY,
     REWARD_POOL,
     WORK_LEDGER,
     genesis_contracts,
@@ -241,6 +247,7 @@ class ChainSpec:
         storage = {
             MINER_REGISTRY: registry_storage(self.miners),
             WORK_LEDGER: ledger_storage(self.parameters, self.genesis_work),
+            PROGRAM_REGISTRY: program_storage(self.programs),
             REWARD_POOL: pool_storage(self.reward_vault),
         }
         balances = {

@@ -30,16 +30,16 @@ WORK_LEDGER: Final = Address(_NAMESPACE + b"\x00\x03")
 """Credited work, and the floor price."""
 
 JOB_MARKET: Final = Address(_NAMESPACE + b"\x00\x04")
-"""Reserved for jobs and their money."""
+"""Jobs and their money."""
 
 SETTLEMENT: Final = Address(_NAMESPACE + b"\x00\x05")
-"""Reserved for batches; who credits work and pays fees."""
+"""Batches of receipts; who credits work and pays fees."""
 
 COURT: Final = Address(_NAMESPACE + b"\x00\x06")
 """Reserved for challenges; who voids batches and penalises."""
 
 PROGRAM_REGISTRY: Final = Address(_NAMESPACE + b"\x00\x07")
-"""Reserved for published programs."""
+"""Published programs and their royalties."""
 
 REWARD_POOL: Final = Address(_NAMESPACE + b"\x00\x08")
 """What blocks earn."""
@@ -48,6 +48,9 @@ OWN_CONTRACTS: Final = {
     "Consensus": CONSENSUS,
     "MinerRegistry": MINER_REGISTRY,
     "WorkLedger": WORK_LEDGER,
+    "JobMarket": JOB_MARKET,
+    "Settlement": SETTLEMENT,
+    "ProgramRegistry": PROGRAM_REGISTRY,
     "RewardPool": REWARD_POOL,
 }
 """By the name of their source."""
@@ -150,6 +153,8 @@ def genesis_contracts(parameters: ChainParameters, genesis_seconds: int) -> tupl
         "FEE_BASIS_POINTS": parameters.fee_basis_points,
         "FLOOR_MIN": parameters.floor_min_wei,
         "POOL_RATE": parameters.pool_rate,
+        "CHALLENGE_BLOCKS": parameters.challenge_blocks,
+        "CLOSE_BLOCKS": parameters.close_blocks,
     }
     own = []
     for name, address in OWN_CONTRACTS.items():
