@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noria.rpc.errors import EXECUTION_REVERTED, method_not_found, revert_reason, reverted
+from noria.execution.reverts import revert_reason
+from noria.rpc.errors import EXECUTION_REVERTED, method_not_found, reverted
 
 
 def error_string(text: bytes, *, length: int | None = None, offset: int = 32) -> bytes:

@@ -21,7 +21,7 @@ _PANIC_REASONS: Final = {
 
 
 def revert_reason(output: bytes) -> str | None:
-    """Return the words of Solidity's ``Error(string)`` or ``Panic(uint256)``; ``None`` for any other output."""
+    """Return the words of ``Error(string)`` or ``Panic(uint256)``; ``None`` for any other output."""
     selector, body = output[:4], output[4:]
     if selector == _PANIC and len(body) >= 32:
         code = int.from_bytes(body[:32], "big")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from noria.execution.reverts import revert_reason
+
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
@@ -14,21 +16,6 @@ TIMED_OUT: Final = -32002
 RESPONSE_TOO_LARGE: Final = -32003
 LIMIT_EXCEEDED: Final = -32005
 EXECUTION_REVERTED: Final = 3
-
-_ERROR_STRING: Final = bytes.fromhex("08c379a0")  # Error(string)
-_PANIC: Final = bytes.fromhex("4e487b71")  # Panic(uint256)
-_PANIC_REASONS: Final = {
-    0x00: "generic panic",
-    0x01: "assert(false)",
-    0x11: "arithmetic underflow or overflow",
-    0x12: "division or modulo by zero",
-    0x21: "enum overflow",
-    0x22: "invalid encoded storage byte array accessed",
-    0x31: "out-of-bounds array access; popping on an empty array",
-    0x32: "out-of-bounds access of an array or bytesN",
-    0x41: "out of memory",
-    0x51: "uninitialized function",
-}
 
 
 class RpcError(Exception):
@@ -96,20 +83,3 @@ def reverted(output: bytes) -> RpcError:
     reason = revert_reason(output)
     message = f"execution reverted: {reason}" if reason is not None else "execution reverted"
     return RpcError(EXECUTION_REVERTED, message, "0x" + output.hex())
-
-
-def revert_reason(output: bytes) -> str | None:
-    """Words of Solidity's ``Error(string)`` or ``Panic(uint256)``; ``None`` for any other output."""
-    selector, body = output[:4], output[4:]
-    if selector == _PANIC and len(body) >= 32:
-        code = int.from_bytes(body[:32], "big")
-        return _PANIC_REASONS.get(code, f"unknown panic code: {code:#x}")
-    if selector == _ERROR_STRING and len(body) >= 64:
-        offset = int.from_bytes(body[:32], "big")
-        if offset > len(body) - 32:
-            return None
-        length = int.from_bytes(body[offset : offset + 32], "big")
-        text = body[offset + 32 : offset + 32 + length]
-        # A contract chooses these bytes: a length past the end is no string, odd bytes are shown as U+FFFD.
-        return text.decode("utf-8", "replace") if len(text) == length else None
-    return None

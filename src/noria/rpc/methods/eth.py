@@ -8,6 +8,7 @@ from typing import Any, Final
 from msgspec import Raw
 
 from noria._core import Header
+from noria.chain.fees import TIP_BLOCKS, TIP_PERCENTILE, suggested_tip
 from noria.rpc.context import Context
 from noria.rpc.dispatch import rpc_error
 from noria.rpc.params import (
@@ -35,10 +36,6 @@ _BLOCK: Final = nullable(an_object("Block"))
 _TRANSACTION: Final = nullable(an_object("Transaction"))
 _RECEIPT: Final = nullable(an_object("Receipt"))
 
-DEFAULT_TIP: Final = 1_000_000_000
-"""Tip in wei per gas that is suggested where recent blocks give no hint."""
-_TIP_BLOCKS: Final = 20
-_TIP_PERCENTILE: Final = 60.0
 _SIZE_CLASS_BITS: Final = 20
 """Blocks within the same mebigas count as equally long."""
 _BLOB_BASE_FEE: Final = "0x1"
@@ -77,13 +74,13 @@ def syncing(context: Context) -> bool:
 @registry.method("eth_gasPrice", QUANTITY)
 async def gas_price(context: Context) -> str:
     """Return a gas price in wei with which a legacy transaction enters the next block."""
-    return hex(context.node.chain.head.next_base_fee() + await suggested_tip(context))
+    return hex(context.node.chain.head.next_base_fee() + await current_tip(context))
 
 
 @registry.method("eth_maxPriorityFeePerGas", QUANTITY)
 async def max_priority_fee_per_gas(context: Context) -> str:
     """Return a tip in wei per gas with which a transaction enters the next block."""
-    return hex(await suggested_tip(context))
+    return hex(await current_tip(context))
 
 
 @registry.method("eth_blobBaseFee", QUANTITY)
@@ -120,17 +117,16 @@ async def fee_history(
     return answer
 
 
-async def suggested_tip(context: Context) -> int:
+async def current_tip(context: Context) -> int:
     """Return the median tip at the 60th percentile of recent blocks with transactions, in wei per gas."""
     node = context.node
     head = node.chain.head
     if node.tip is not None and node.tip[0] == head.hash:
         return node.tip[1]
-    count = min(_TIP_BLOCKS, head.number + 1)
+    count = min(TIP_BLOCKS, head.number + 1)
     kind = ("fee history", count, 1)
-    history = await node.inline.run(kind, node.engine.fee_history, head.hash, count, [_TIP_PERCENTILE])
-    tips = sorted(found[0] for header, found in history if header.gas_used and found)
-    tip = tips[len(tips) // 2] if tips else DEFAULT_TIP
+    history = await node.inline.run(kind, node.engine.fee_history, head.hash, count, [TIP_PERCENTILE])
+    tip = suggested_tip(history)
     node.tip = (head.hash, tip)
     return tip
 

@@ -9,7 +9,7 @@ import msgspec
 
 from noria.rpc.context import Context
 from noria.rpc.errors import ParamError, invalid_params, server_error
-from noria.rpc.methods.eth import suggested_tip
+from noria.rpc.methods.eth import current_tip
 from noria.rpc.methods.eth_state import least_gas
 from noria.rpc.params import MAX_UINT256, address, data, hash32, quantity
 
@@ -133,7 +133,7 @@ async def _set_fees(context: Context, fields: dict[str, Any]) -> None:
     fields["type"] = 2
     fields.setdefault("accessList", [])
     if "maxPriorityFeePerGas" not in fields:
-        suggested = await suggested_tip(context)
+        suggested = await current_tip(context)
         fields["maxPriorityFeePerGas"] = min(suggested, fields.get("maxFeePerGas", suggested))
     tip = fields["maxPriorityFeePerGas"]
     cap = fields.setdefault("maxFeePerGas", tip + 2 * context.node.chain.head.next_base_fee())
