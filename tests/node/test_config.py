@@ -68,6 +68,10 @@ def test_lists_come_from_flags_files_and_the_environment(tmp_path: Path) -> None
         ("", {}, {"log_level": "loud"}, ["log_level", "'loud'", "debug"]),
         ("", {}, {"miner_address": "0x12"}, ["miner_address"]),
         ("", {}, {"miner_keystore": Path("k")}, ["miner_address", "missing"]),
+        ("job_workers = 1025", {}, {}, ["node.toml", "job_workers", "1025", "0 to 1024"]),
+        ("job_storage_mb = 1", {}, {}, ["node.toml", "job_storage_mb", "64 to"]),
+        ("", {"NORIA_MINE_JOBS": "2"}, {}, ["NORIA_MINE_JOBS", "mine_jobs", "neither true nor false"]),
+        ("", {}, {"miner_account_keystore": Path("accounts")}, ["miner_keystore", "missing"]),
         (
             "",
             {},
@@ -91,3 +95,17 @@ def test_a_mistake_is_one_line_with_its_name(
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfiguration, match=r"absent\.toml: cannot be read"):
         load_config(tmp_path / "absent.toml", {}, {})
+
+
+def test_a_miner_takes_jobs_where_its_account_is_there_and_nobody_says_no(tmp_path: Path) -> None:
+    miner = {
+        "miner_keystore": tmp_path / "key.json",
+        "miner_address": "0x" + "11" * 20,
+        "password_file": tmp_path / "password",
+    }
+    assert not load_config(None, {}, miner)[0].takes_jobs
+    file = written(tmp_path, 'miner_account_keystore = "accounts"\njob_workers = 3')
+    config, _ = load_config(file, {}, miner)
+    assert config.takes_jobs
+    assert (config.miner_account_keystore, config.job_workers) == (tmp_path / "accounts", 3)
+    assert not load_config(file, {"NORIA_MINE_JOBS": "no"}, miner)[0].takes_jobs

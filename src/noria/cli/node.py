@@ -74,6 +74,20 @@ def node(
     password_file: Annotated[
         Path | None, typer.Option(help="File whose first line opens the key file.")
     ] = None,
+    miner_account_keystore: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the account's key file; without it the miner takes no jobs."),
+    ] = None,
+    mine_jobs: Annotated[
+        bool | None,
+        typer.Option("--mine-jobs/--no-mine-jobs", help="Run units of jobs.", show_default="yes"),
+    ] = None,
+    job_workers: Annotated[
+        int | None, typer.Option(help="Processes that run units of jobs.", show_default="one per core")
+    ] = None,
+    job_storage_mb: Annotated[
+        int | None, typer.Option(help="MiB for what requesters put here.", show_default="4096")
+    ] = None,
     fee_recipient: Annotated[
         str | None, typer.Option(help="Who gets tips and rewards.", show_default="the miner")
     ] = None,

@@ -23,6 +23,8 @@ PORT_MAX: Final = 65_535
 WORKERS_MAX: Final = 1_024
 PEERS_MAX: Final = 256
 LIST_MAX: Final = 256
+JOB_STORAGE_MB_MIN: Final = 64
+JOB_STORAGE_MB_MAX: Final = 1 << 24
 _MULTIADDRESS: Final = re.compile(
     r"/(?P<kind>ip4|ip6|dns|dns4|dns6)/(?P<host>[^/\s]{1,253})/tcp/(?P<port>\d{1,5})"
     r"(/p2p/[1-9A-HJ-NP-Za-km-z]{1,128})?"
@@ -62,8 +64,17 @@ class NodeConfig:
         The miner's account.
     password_file
         File whose first line opens the key file.
+    miner_account_keystore
+        Folder with the key file of the miner's account, as ``noria account`` keeps them; `password_file`
+        opens it. It signs receipts and what settles them: without it the miner takes no jobs.
     fee_recipient
         Who gets tips and rewards; the miner if left out.
+    mine_jobs
+        Whether a miner whose account is here takes jobs.
+    job_workers
+        Processes that run units of jobs; 0 for one per core.
+    job_storage_mb
+        MiB for what requesters put here.
     programs
         Folder of pinned modules, beside those that come with the package.
     log_level, log_json
@@ -85,7 +96,11 @@ class NodeConfig:
     miner_keystore: Path | None = None
     miner_address: str | None = None
     password_file: Path | None = None
+    miner_account_keystore: Path | None = None
     fee_recipient: str | None = None
+    mine_jobs: bool = True
+    job_workers: int = 0
+    job_storage_mb: int = 4_096
     programs: Path | None = None
     log_level: str = "info"
     log_json: bool = False
@@ -101,6 +116,8 @@ class NodeConfig:
         _within("rpc_port", self.rpc_port, 0, PORT_MAX)
         _within("workers", self.workers, 1, WORKERS_MAX)
         _within("peers", self.peers, 0, PEERS_MAX)
+        _within("job_workers", self.job_workers, 0, WORKERS_MAX)
+        _within("job_storage_mb", self.job_storage_mb, JOB_STORAGE_MB_MIN, JOB_STORAGE_MB_MAX)
         if self.log_level not in LEVELS:
             raise InvalidConfiguration(f"log_level: {self.log_level!r} is not one of {', '.join(LEVELS)}")
         if not self.listen:
@@ -119,11 +136,20 @@ class NodeConfig:
             )
         if self.miner_keystore is not None and self.password_file is None:
             raise InvalidConfiguration("password_file: is missing; it opens the miner_keystore")
+        if self.miner_account_keystore is not None and self.miner_keystore is None:
+            raise InvalidConfiguration(
+                "miner_keystore: is missing; a miner_account_keystore is of use to a miner alone"
+            )
 
     @property
     def mines(self) -> bool:
         """Whether this node is a miner's."""
         return self.miner_keystore is not None
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether the miner runs units for others."""
+        return self.mine_jobs and self.miner_account_keystore is not None
 
 
 @dataclass(frozen=True, slots=True)

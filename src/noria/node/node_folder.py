@@ -1,7 +1,7 @@
 """A node's folder: one process at a time, and what is in it.
 
 ``chain.json`` (the specification), ``store/`` (the engine's), ``blocks.sqlite``, ``identity`` (the secret of
-the peer's name), ``journal`` and ``work/`` (a miner's), ``blocked-peers``, ``address.json`` (where it
+the peer's name), ``journal``, ``work/`` and ``jobs/`` (a miner's), ``blocked-peers``, ``address.json`` (where it
 listens).
 """
 
@@ -61,6 +61,11 @@ class NodeFolder:
     def work(self) -> Path:
         """The miner's credited work."""
         return self.path / "work"
+
+    @property
+    def jobs(self) -> Path:
+        """The journal of the miner's jobs, and what requesters have put here."""
+        return self.path / "jobs"
 
     @property
     def programs(self) -> Path:
