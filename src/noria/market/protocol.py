@@ -9,8 +9,8 @@ from noria.network.config import Budget, ProtocolSpec, TransportLimits
 from noria.primitives.types import Hash32
 
 WORK_LIMITS: Final = TransportLimits(peer_requests=Budget(1_000, 2_000), peer_requests_open=32)
-"""Limits of a transport that works for others, or has others work: results come one request after the other, so
-that such a peer asks more often than one that only follows a chain."""
+"""Limits of a transport that works for others, or has others work: results come one request after the other,
+so that such a peer asks more often than one that only follows a chain."""
 
 
 def work_protocol(genesis_root: Hash32) -> ProtocolSpec:

@@ -1,10 +1,10 @@
-"""A miner's service over a chain in memory, and a requester that speaks to it: what scenarios are told with."""
+"""A miner's service over a chain in memory, and a requester that speaks to it."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from noria.chain.own_work import OwnWork
-from noria.market.access import CallReverted, ChainAccess, ChainAccessError, Head, TransactionResult
+from noria.market.access import CallReverted, ChainAccessError, Head, TransactionResult
 from noria.market.contracts import Job, JobState, MarketRules, Place, SettledBatch
 from noria.market.messages import (
     Allow,
@@ -28,7 +28,6 @@ from noria.market.messages import (
     Ordered,
     Piece,
     Put,
-    Quote,
     Read,
     Stored,
     Unit,
@@ -41,7 +40,7 @@ from noria.market.miner.admission import Declined
 from noria.market.miner.deliveries import Deliveries
 from noria.market.miner.journal import Journal, open_journal
 from noria.market.miner.keeping import Keeper
-from noria.market.miner.service import MinerService, Window
+from noria.market.miner.service import MinerService
 from noria.market.miner.session import Signing
 from noria.market.miner.terms import HeldAllow, MarketChain
 from noria.market.typed_data import (
@@ -350,7 +349,7 @@ class Miner:
     network: MemoryNetwork
     quota_bytes: int = 64 << 20
     workers: int = 1
-    window: Callable[[], Window] | None = None
+    counting: Callable[[], Set[Hash32] | None] | None = None
     service: MinerService = field(init=False)
     journal: Journal = field(init=False)
     work: OwnWork = field(init=False)
@@ -384,7 +383,7 @@ class Miner:
             domain=DOMAIN,
             rules=RULES,
             pinned=frozenset(self.programs),
-            window=self.window,
+            counting=self.counting,
             clock=lambda: self.chain.times[-1],
         )
         await self.service.start()
@@ -548,7 +547,3 @@ async def declined(work: Any) -> str:
 def programs(folder: Path) -> tuple[ProgramSource, ProgramSource]:
     """Two programs: one says what it was told, the other burns fuel."""
     return place(folder, ECHO), place(folder, SPIN)
-
-
-_ACCESS: Callable[[Any], ChainAccess] = lambda chain: chain  # noqa: E731
-__all__ = ["Quote"]

@@ -355,6 +355,15 @@ class Journal:
             ]
         )
 
+    async def roots(self) -> frozenset[Hash32]:
+        """Return the roots of all batches that are not done with."""
+        query = "SELECT root FROM batch"
+
+        def read(connection: sqlite3.Connection) -> frozenset[Hash32]:
+            return frozenset(Hash32(root) for (root,) in connection.execute(query))
+
+        return await self._read(read)
+
     async def totals(self) -> dict[str, int]:
         """Return sums over all places there ever were: earned, paid, gas (wei), fuel, credited."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Final
 
 import msgspec
@@ -19,9 +19,6 @@ from noria.work.batches import Batch, build_batch
 from noria.work.blob_errors import BlobStoreError
 from noria.work.ids import BlobId, ProgramId, UnitId
 from noria.work.receipts import Receipt, status_of
-
-MARGIN_EPOCHS: Final = 4
-"""Beyond the window, for draws of snapshots that are older than now."""
 
 _PARTS: Final = msgspec.msgpack.Decoder(list[BytesPart | BlobPart])
 _log = structlog.get_logger(__name__)
@@ -103,25 +100,19 @@ class Keeper:
                 parts.append(blobs[part.blob])
             yield tuple(parts)
 
-    def forget_old(self, credited: Mapping[Hash32, int], epoch: int, window_epochs: int) -> list[Hash32]:
-        """Let batches go that have left the window; return them. Reads and writes the disk.
+    def forget_old(self, counting: Set[Hash32], pending: Set[Hash32]) -> list[Hash32]:
+        """Let batches go that nobody can ask for any more; return them. Reads and writes the disk.
 
         Parameters
         ----------
-        credited
-            In which epoch each batch of this miner was credited.
-        epoch
-            It is now.
-        window_epochs
-            How long work counts.
+        counting
+            Those that are credited and still in the window.
+        pending
+            Those that may yet be credited.
         """
-        gone = [
-            root
-            for root in self._work.roots()
-            if root in credited and credited[root] + window_epochs + MARGIN_EPOCHS < epoch
-        ]
+        gone = [root for root in self._work.roots() if root not in counting and root not in pending]
         for root in gone:
             self._work.forget(root)
         if gone:
-            _log.info("batches_forgotten", count=len(gone), epoch=epoch)
+            _log.info("batches_forgotten", count=len(gone))
         return gone

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -91,23 +91,6 @@ MALFORMED: Final = -5.0
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Which batches still count.
-
-    Attributes
-    ----------
-    credited
-        Epoch in which each batch of this miner was credited.
-    epoch, window_epochs
-        Now, and how long work counts.
-    """
-
-    credited: Mapping[Hash32, int]
-    epoch: int
-    window_epochs: int
-
-
 @dataclass(slots=True, eq=False)
 class Live:
     """A place that is taken care of."""
@@ -137,8 +120,8 @@ class MinerService:
         Who signs, for which chain, by which rules.
     pinned
         Programs that the chain's specification pins.
-    window
-        Tells which batches still count; called in a thread.
+    counting
+        Tells which credited batches are still in the window, None where it cannot tell; called in a thread.
     clock
         Unix seconds.
     """
@@ -159,13 +142,13 @@ class MinerService:
         domain: Domain,
         rules: MarketRules,
         pinned: frozenset[ProgramId],
-        window: Callable[[], Window] | None = None,
+        counting: Callable[[], Set[Hash32] | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._access, self._chain, self._transport, self._protocol = access, chain, transport, protocol
         self._journal, self._deliveries, self._keeper = journal, deliveries, keeper
         self._signing, self._domain, self._rules, self._pinned = signing, domain, rules, pinned
-        self._window, self._clock = window, clock
+        self._counting, self._clock = counting, clock
         self._shop = Workshop(pool, workers, deliveries, self._released)
         self._live: dict[int, Live] = {}
         self._at: dict[tuple[int, int], Live] = {}
@@ -541,7 +524,7 @@ class MinerService:
                 continue
             for live in self._live.values():
                 live.wake.set()
-            if self._window is not None and number >= kept + KEEPING_BLOCKS:
+            if self._counting is not None and number >= kept + KEEPING_BLOCKS:
                 kept = number
                 self._tasks.spawn(self._forget_old())
 
@@ -588,9 +571,12 @@ class MinerService:
             self._deliveries.release(place)
 
     async def _forget_old(self) -> None:
-        assert self._window is not None
-        window = await asyncio.to_thread(self._window)
-        await asyncio.to_thread(self._keeper.forget_old, window.credited, window.epoch, window.window_epochs)
+        assert self._counting is not None
+        # In this order: what leaves the journal meanwhile is credited already.
+        pending = await self._journal.roots()
+        counting = await asyncio.to_thread(self._counting)
+        if counting is not None:
+            await asyncio.to_thread(self._keeper.forget_old, counting, pending)
 
     # ------------------------------------------------------------ for people
 
