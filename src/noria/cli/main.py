@@ -16,13 +16,17 @@ from noria.cli import (
     dev,
     doctor,
     evm,
+    mine,
     miner,
     network,
     node,
+    price,
     program,
+    receipt,
     run,
     runtime,
     send,
+    wallet,
 )
 from noria.cli.errors import EXIT_FAILURE, EXIT_INTERRUPTED, describe, report
 from noria.cli.help import examples
@@ -39,6 +43,7 @@ app = typer.Typer(
 app.command("dev", epilog=dev.EXAMPLES)(dev.dev)
 app.command("node", epilog=node.EXAMPLES)(node.node)
 app.add_typer(network.app, name="network")
+app.command("mine", epilog=mine.EXAMPLES)(mine.mine)
 app.add_typer(miner.app, name="miner")
 app.add_typer(chain.app, name="chain")
 app.add_typer(config.app, name="config")
@@ -46,6 +51,9 @@ app.add_typer(account.app, name="account")
 app.command("send", epilog=send.EXAMPLES)(send.send)
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.add_typer(program.app, name="program")
+app.command("price", epilog=price.EXAMPLES)(price.price)
+app.add_typer(wallet.app, name="wallet")
+app.add_typer(receipt.app, name="receipt")
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(evm.app, name="evm")
 app.add_typer(runtime.app, name="runtime")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,11 +13,14 @@ import typer
 from noria.cli.endpoint import DEFAULT_URL, Endpoint, parse_quantity
 from noria.cli.errors import BadArgument, CommandError
 from noria.cli.help import examples
-from noria.cli.registration import register_call, unbond_call, withdraw_call
+from noria.cli.mine_folder import DEFAULT_FOLDER
+from noria.cli.node_access import JsonOption, NodeOption, connected
+from noria.cli.registration import read_bond, register_call, unbond_call, withdraw_call
 from noria.cli.secrets import KeystoreOption, PasswordFileOption, read_password
 from noria.cli.send import await_receipt, private_key_of, send_signed
 
 if TYPE_CHECKING:
+    from noria.primitives.keys import PrivateKey
     from noria.primitives.types import Address, Hash32
 
 app = typer.Typer(help="A miner's key, its registration, its bond.", no_args_is_help=True)
@@ -135,7 +140,55 @@ def status(
     print(json.dumps(found, indent=2))
 
 
+@app.command("exit", epilog=examples("noria miner exit", "noria miner exit --dir ./my-miner"))
+def leave(
+    folder: Annotated[Path, typer.Option("--dir", help="Folder of the miner.")] = DEFAULT_FOLDER,
+    node: NodeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Leave: begin to take out the whole bond, and say when it can be had; run again then, it pays it out.
+
+    The miner gets no new work and makes no more blocks, but let it run until what it has earned is paid.
+    Until the bond is paid out it can be slashed.
+    """
+    from noria.cli.mine_folder import read_account
+
+    answer = asyncio.run(_leave(node, read_account(folder)))
+    if json_output:
+        print(json.dumps(answer))
+    else:
+        print(answer["text"])
+
+
 # ---------------------------------------------------------------- inside
+
+
+async def _leave(node: str | None, account: PrivateKey) -> dict[str, Any]:
+    from noria.execution.system_contracts import MINER_REGISTRY
+    from noria.market.sending import send_transaction
+    from noria.primitives.addresses import checksum_address
+    from noria.primitives.amounts import format_amount
+
+    shown = checksum_address(account.address)
+    async with connected(node) as access:
+        bond = await read_bond(access, account.address)
+        if bond is None:
+            raise CommandError(f"{shown} is not registered as a miner: there is no bond to take out")
+        if bond.wei:
+            await send_transaction(access, account, MINER_REGISTRY, unbond_call(bond.wei))
+            bond = await read_bond(access, account.address)
+            assert bond is not None, "a miner stays registered until its bond is paid out"
+        epoch = int(await access.ask("noria_epoch", kind=int))
+        amount = format_amount(bond.unbonding)
+        answer = {"address": shown, "unbonding_wei": str(bond.unbonding), "free_epoch": bond.free_epoch}
+        if epoch >= bond.free_epoch:
+            await send_transaction(access, account, MINER_REGISTRY, withdraw_call(account.address))
+            return answer | {"paid_out": True, "text": f"{amount} are paid out to {shown}"}
+        facts = access.facts
+        seconds = (bond.free_epoch - epoch) * facts.number("epoch_slots") * facts.number("slot_seconds")
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + seconds))
+    text = f"{amount} can be withdrawn from epoch {bond.free_epoch} on, about {when}; it is epoch {epoch}"
+    return answer | {"paid_out": False, "seconds": seconds, "text": f"{text}: run this again then"}
 
 
 def _status(node: Endpoint, account: Address) -> dict[str, Any] | None:

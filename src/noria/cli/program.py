@@ -1,20 +1,29 @@
-"""``noria program``: what is known of a WebAssembly program before it runs."""
+"""``noria program``: what is known of a WebAssembly program before it runs, and its royalty on a chain."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from noria.cli.errors import EXIT_FAILURE
+from noria.cli.errors import EXIT_FAILURE, BadArgument, CommandError
 from noria.cli.help import examples
+from noria.cli.node_access import JsonOption, NodeOption, connected, money
 
-app = typer.Typer(help="Look into WebAssembly programs.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from noria.client.rpc_access import RpcAccess
+    from noria.market.contracts import Published
+    from noria.primitives.types import Hash32
+
+app = typer.Typer(help="Look into WebAssembly programs, and publish them.", no_args_is_help=True)
 
 PAGE_BYTES: Final = 65_536
+LOG_BLOCKS: Final = 5_000
+"""Blocks whose events are asked for at a time."""
 ADVICE: Final = {
     "not-webassembly": "deliver a core module in the binary format, as compilers for wasm32-wasi write it",
     "invalid": "build it again, or copy it again: it may have been cut short",
@@ -30,7 +39,7 @@ ADVICE: Final = {
 
 @app.callback()
 def program() -> None:
-    """Look into WebAssembly programs."""
+    """Look into WebAssembly programs, and publish them."""
 
 
 @app.command(
@@ -54,6 +63,134 @@ def inspect(
         _print(path, found)
     if not found["accepted"]:
         raise typer.Exit(EXIT_FAILURE)
+
+
+@app.command(
+    "publish",
+    epilog=examples(
+        "noria program publish program.wasm --royalty '5000 wei' --note 'path tracer'",
+        "noria program publish program.wasm",
+    ),
+)
+def publish(
+    path: Annotated[Path, typer.Argument(help="A WebAssembly module.", metavar="FILE")],
+    royalty: Annotated[
+        str,
+        typer.Option(help="What you get for each fuel that your program burns for others.", metavar="AMOUNT"),
+    ] = "0 wei",
+    note: Annotated[str, typer.Option(help="For people: what it is, where its source is.")] = "",
+    node: NodeOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Claim a program on a chain: from then on whoever has it run pays you its royalty.
+
+    The chain has only its name and the note; who orders work brings the program itself. Publishing again
+    changes the royalty for jobs that are opened later.
+    """
+    from noria.cli.run_program import read_module
+    from noria.market.contract_calls import METADATA_BYTES_MAX
+    from noria.work.results import printable
+
+    found = examine(read_module(path))
+    if not found["accepted"]:
+        raise CommandError(f"{path} is refused by every miner: {found['refusal']['message']}")
+    wei, metadata = money(royalty, "--royalty"), note.encode(errors="surrogateescape")
+    if len(metadata) > METADATA_BYTES_MAX:
+        raise BadArgument(f"--note has {len(metadata)} bytes: at most {METADATA_BYTES_MAX} are possible")
+    answer = asyncio.run(_publish(node, bytes.fromhex(found["program"]), wei, metadata))
+    if json_output:
+        print(json.dumps(answer))
+    else:
+        print(f"{answer['program']} {answer['action']} in block {answer['block']}")
+        print(printable(f"royalty {answer['royalty']} per fuel for {answer['developer']}"))
+
+
+@app.command("list", epilog=examples("noria program list", "noria program list --json"))
+def list_programs(node: NodeOption = None, json_output: JsonOption = False) -> None:
+    """List the programs of a chain: those that it pins, and those that somebody has published."""
+    from noria.work.results import printable
+
+    rows = asyncio.run(_list(node))
+    if json_output:
+        print(json.dumps({"programs": rows}, indent=2))
+        return
+    for row in rows:
+        whose = "pinned" if row["pinned"] else f"of {row['developer']}, {row['royalty']} per fuel"
+        print(printable(f"{row['program']}  {whose}" + (f"  {row['note']}" if row["note"] else "")))
+    if not rows:
+        typer.echo("no programs: `noria program publish FILE` publishes one", err=True)
+
+
+async def _publish(node: str | None, program: bytes, royalty: int, metadata: bytes) -> dict[str, Any]:
+    from noria.client.wallet import open_wallet
+    from noria.market.contracts import PROGRAM_REGISTRY, publish_call, read_program, set_royalty_call
+    from noria.market.sending import send_transaction
+    from noria.primitives.addresses import checksum_address
+    from noria.primitives.amounts import format_amount
+
+    wallet = open_wallet()
+    async with connected(node) as access:
+        there = await read_program(access, program)
+        if there is not None and there.pinned:
+            raise CommandError(f"0x{program.hex()} is pinned by the chain: nobody can claim it")
+        if there is not None and there.developer != wallet.address:
+            raise CommandError(
+                f"0x{program.hex()} is published by {checksum_address(there.developer)} already"
+            )
+        if there is None:
+            call, action = publish_call(program, royalty, metadata), "published"
+        else:
+            call, action = set_royalty_call(program, royalty), "has a new royalty"
+        result = await send_transaction(access, wallet.key, PROGRAM_REGISTRY, call)
+    return {
+        "program": "0x" + program.hex(),
+        "action": action,
+        "developer": str(wallet),
+        "royalty": format_amount(royalty),
+        "royalty_wei": str(royalty),
+        "transaction": "0x" + result.transaction.hex(),
+        "block": result.block_number,
+    }
+
+
+async def _list(node: str | None) -> list[dict[str, Any]]:
+    from noria.market.contracts import read_program
+    from noria.primitives.addresses import checksum_address
+    from noria.primitives.amounts import format_amount
+
+    async with connected(node) as access:
+        notes: dict[Hash32, str] = {program: name for name, program in access.facts.programs.items()}
+        for event in await _published(access):
+            notes.setdefault(event.program_id, event.metadata.decode(errors="replace"))
+        rows = []
+        for program, note in notes.items():
+            known = await read_program(access, program)
+            pinned = known is None or known.pinned
+            rows.append(
+                {
+                    "program": "0x" + program.hex(),
+                    "pinned": pinned,
+                    "developer": None if known is None or pinned else checksum_address(known.developer),
+                    "royalty": format_amount(0 if known is None else known.royalty),
+                    "royalty_wei": str(0 if known is None else known.royalty),
+                    "note": note,
+                }
+            )
+        return rows
+
+
+async def _published(access: RpcAccess) -> list[Published]:
+    from noria.market.contracts import PROGRAM_REGISTRY, PUBLISHED_TOPIC, Published, decode_event
+
+    last = (await access.head()).number
+    found = []
+    for first in range(0, last + 1, LOG_BLOCKS):
+        end = min(first + LOG_BLOCKS - 1, last)
+        for log in await access.logs([PROGRAM_REGISTRY], [[PUBLISHED_TOPIC]], first, end):
+            event = decode_event(log)
+            if isinstance(event, Published):
+                found.append(event)
+    return found
 
 
 def examine(module: bytes) -> dict[str, Any]:

@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from noria.market.access import ChainAccess
     from noria.primitives.keys import BlsSecretKey
     from noria.primitives.types import Address, Hash32
+
+
+_MINER: Final = "(uint256,bytes32,bytes16," + "uint256," * 10 + "bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Bond:
+    """A registered miner's money.
+
+    Attributes
+    ----------
+    wei
+        What counts.
+    unbonding
+        Wei that are on their way out.
+    free_epoch
+        First epoch in which they can be withdrawn; 0 if there are none.
+    """
+
+    wei: int
+    unbonding: int
+    free_epoch: int
+
+
+async def read_bond(access: ChainAccess, miner: Address) -> Bond | None:
+    """Return a miner's bond; None where it is not registered."""
+    from eth_abi.abi import decode
+
+    from noria.execution.system_contracts import MINER_REGISTRY
+
+    [fields] = decode([_MINER], await access.call(MINER_REGISTRY, registry_call("miner(address)", miner)))
+    return Bond(fields[3], fields[4], fields[5]) if fields[0] else None
 
 
 def register_call(
