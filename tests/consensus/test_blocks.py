@@ -34,7 +34,7 @@ from noria.primitives.types import ZERO_ADDRESS, ZERO_HASH, BlsSignature, Hash32
 from tests.consensus.hostile import bytes_like, check_decoder, peak_bytes
 from tests.consensus.world import World, aggregate_all, payload_bytes
 
-WORLD = World(4, work={number: [7, 9, 11] for number in range(4)}, grant=3)
+WORLD = World(4, work={number: [7, 9, 11] for number in range(4)}, grant=1)
 PARENT = WORLD.extend(WORLD.genesis, 16)
 SLOT, MINER = WORLD.winner(PARENT, PARENT.block.slot + 1)
 PLAIN = WORLD.block(PARENT, SLOT, MINER)

@@ -29,7 +29,7 @@ MAINNET = mainnet_parameters(
         ("window_epochs", 384, 64),
         ("leak_epochs", 96, 64),
         ("grant_epochs", 4096, 0),
-        ("unit_fuel_max", 10**9, 2 * 10**8),
+        ("unit_fuel_max", 2 * 10**10, 4 * 10**9),
         ("input_bytes_max", 262_144, 262_144),
         ("verify_share_percent", 10, 5),
         ("memory_bytes_max", 2**30, 2**30),

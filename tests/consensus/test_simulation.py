@@ -25,7 +25,7 @@ from tests.consensus.byzantine import (
 from tests.consensus.simulation import Diverged, Partition, Plan, Simulation, Weather
 
 GRANT = DEVNET_GRANT_FUEL
-WORK = [10**8] * 40
+WORK = [2 * 10**9] * 40
 BONDED = bond_cover(DEVNET, DEVNET.bond_min_wei)
 EPOCH = DEVNET.epoch_slots
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,19 @@ from noria.primitives.keys import BlsSecretKey
 from noria.primitives.types import Address, Hash32
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors" / "consensus"
-MAINNET = mainnet_parameters(
-    bond_min_wei=10**22, bond_per_weight_wei=10**9, bond_per_capacity_wei=10**8, floor_min_wei=10**6
+# Networks choose other numbers in time; the formulas, and with these the vectors, stay.
+MAINNET = replace(
+    mainnet_parameters(
+        bond_min_wei=10**22, bond_per_weight_wei=10**9, bond_per_capacity_wei=10**8, floor_min_wei=10**6
+    ),
+    unit_fuel_max=10**9,
 )
-NETWORKS = {"devnet": DEVNET, "mainnet": MAINNET}
+NETWORKS = {
+    "devnet": replace(
+        DEVNET, unit_fuel_max=2 * 10**8, bond_per_weight_wei=10**12, bond_per_capacity_wei=10**11
+    ),
+    "mainnet": MAINNET,
+}
 
 
 def word(text: str) -> Hash32:

@@ -48,4 +48,4 @@ def test_the_networks_are_those_of_the_protocol() -> None:
 
 def test_a_devnet_bond_covers_two_fifths_of_a_grant() -> None:
     # So no miner of four passes a third of the weight: 1.4 / 4.4.
-    assert DEVNET.bond_min_wei // DEVNET.bond_per_weight_wei == 4 * 10**9
+    assert DEVNET.bond_min_wei // DEVNET.bond_per_weight_wei == 8 * 10**10
