@@ -71,7 +71,7 @@ format: $(STAMPS)/python ## Format Python and Rust sources in place
 	@$(BIN)/ruff format -q .
 	@$(CARGO) fmt --all
 
-bench: build peers ## Run the benchmark programs; each prints a table with the peer in the same run
+bench: build peers $(STAMPS)/bench ## Run the benchmark programs; each prints a table with the peer in the same run
 	@for file in $$(grep -l '^if __name__ ==' benchmarks/*.py); do \
 		program=benchmarks.$$(basename "$$file" .py); printf '\033[1m==> %s\033[0m\n' "$$program"; \
 		$(BIN)/python -m "$$program" $(BENCH_ARGUMENTS); done
@@ -106,6 +106,8 @@ lock: $(STAMPS)/python ## Renew the lock files after a change of dependencies
 		--upgrade pyproject.toml --group tools -o requirements-dev.lock
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		-c requirements-dev.lock pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		-c requirements-dev.lock --group bench -o requirements-bench.lock
 	@$(CARGO) update --quiet
 
 clean: ## Remove everything that was built
@@ -147,6 +149,12 @@ $(STAMPS)/extension: $(RUST_SOURCES) pyproject.toml $(STAMPS)/python $(STAMPS)/c
 # The Python runtime, in the user's cache. What is there already is only checked.
 runtime: $(STAMPS)/extension
 	@$(BIN)/noria runtime install python
+
+# Schedulers that the market is measured beside.
+$(STAMPS)/bench: requirements-bench.lock $(STAMPS)/python
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes \
+		-r requirements-bench.lock
+	@touch $@
 
 # Other people's programs, for tests and benchmarks that compare with them. Without npm those tests are skipped.
 peers:
