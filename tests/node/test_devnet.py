@@ -9,13 +9,17 @@ import pytest
 
 from examples.render.scene import Tile, noria
 from noria.chain.own_work import OwnWork
+from noria.execution.parameters import DEVNET
 from noria.execution.spec import ChainSpec
+from noria.node.config import load_config
 from noria.node.devnet import tiles
 from noria.node.devnet.layout import NetworkError, has_network, load_network
 from noria.node.devnet.making import Plan, make_network
 from noria.node.devnet.processes import running
+from noria.node.market import account_key
 from noria.node.programs import PACKAGED, ProgramsMissing, pinned_programs
 from noria.primitives.types import Hash32
+from tests.client.runtime import python_runtime
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "render"
 
@@ -52,6 +56,17 @@ def test_a_network_is_made_of_work_that_was_run(tmp_path: Path) -> None:
         assert certificate.proof.receipt.genesis_root == spec.origin
         assert certificate.proof.receipt.miner == batch.miner
         assert data.startswith(tiles.MAGIC)
+    runtime = python_runtime()
+    assert spec.programs == (tiles.module().id, runtime.program_id)
+    assert pinned_programs(spec, [])[runtime.program_id] == runtime.path
+    for node, miner in zip(network.nodes, spec.miners, strict=True):
+        assert miner.ask_price == DEVNET.floor_min_wei
+        assert miner.capacity == 8 * 10**10
+        config, _ = load_config(network.config(node), {}, {})
+        assert config.takes_jobs
+        key = account_key(config)
+        assert key is not None
+        assert key.address == miner.address
     assert ((tmp_path / "net").stat().st_mode & 0o077) == 0
     with pytest.raises(NetworkError, match="no node 'node-9'"):
         network.node("node-9")
@@ -76,7 +91,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
 def test_a_pinned_program_that_is_nowhere(tmp_path: Path) -> None:
     network = make_network(tmp_path / "net", Plan(nodes=1, units=1))
     spec = ChainSpec.load(network.spec)
-    assert list(pinned_programs(spec, []).values()) == [PACKAGED / "pathtracer.wasm"]
+    found = [PACKAGED / "pathtracer.wasm", python_runtime().path]
+    assert sorted(pinned_programs(spec, []).values()) == sorted(found)
     other = dataclasses.replace(spec, programs=(Hash32(bytes(32)),))
     with pytest.raises(ProgramsMissing, match="is not on this machine"):
         pinned_programs(other, [tmp_path])

@@ -24,6 +24,8 @@ from noria.chain.unit_runner import PoolRunner
 from noria.consensus.signatures import BLS
 from noria.consensus.slots import epoch_of
 from noria.execution.spec import ChainSpec
+from noria.market.miner.service import MinerService
+from noria.market.protocol import WORK_LIMITS, work_protocol
 from noria.network.blobs import PROTOCOL as BLOBS
 from noria.network.blobs import BlobServer
 from noria.network.config import TransportConfig
@@ -35,6 +37,8 @@ from noria.node.bls_keystore import read_keystore, read_password_file
 from noria.node.config import NodeConfig
 from noria.node.errors import InvalidConfiguration
 from noria.node.gossip import Gossip
+from noria.node.market import account_key, start_market
+from noria.node.market_access import NodeAccess
 from noria.node.node_folder import NodeFolder
 from noria.node.programs import ProgramFiles, ProgramsMissing, fetch_programs, find_programs
 from noria.node.sync import Sync
@@ -68,8 +72,9 @@ class FullNode:
 
     Attributes
     ----------
-    execution, chain, hearsay, transport, gossip, sync, miner
-        Its parts; only between `start` and `stop`, `miner` only where the node mines.
+    execution, chain, hearsay, transport, gossip, sync, access, miner, market
+        Its parts; only between `start` and `stop`, `miner` only where the node mines, `market` only where it
+        takes jobs.
 
     Examples
     --------
@@ -85,12 +90,15 @@ class FullNode:
     transport: Transport
     gossip: Gossip
     sync: Sync
+    access: NodeAccess
     miner: Miner | None
+    market: MinerService | None
 
     def __init__(self, config: NodeConfig, version: str) -> None:
         self.config, self.version = config, version
         self.folder = NodeFolder(config.data_dir)
         self.miner = None
+        self.market = None
         self.started_seconds = time.time()
         self._stack = AsyncExitStack()
         self._blocked: frozenset[str] = frozenset()
@@ -131,6 +139,7 @@ class FullNode:
         self.spec = await asyncio.to_thread(self.folder.specification, config.spec)
         key = await asyncio.to_thread(self._key)
         self._check_miner(key)
+        account = await asyncio.to_thread(account_key, config)
         folders = [self.folder.programs, *([config.programs] if config.programs else [])]
         programs, missing = await asyncio.to_thread(find_programs, self.spec, folders)
 
@@ -152,7 +161,9 @@ class FullNode:
         self.hearsay = Hearsay(self.chain)
 
         # What listens to the chain must be there before it starts.
-        miner = self._miner(key, stack) if key is not None else None
+        work = OwnWork(self.folder.work) if key is not None else None
+        miner = self._miner(key, work) if key is not None else None
+        self.access = NodeAccess(self.chain, self.transport)
         topics = chain_topics(self.chain.rules.genesis_root)
         self.gossip = Gossip(self.transport, topics, self.chain, self.hearsay)
         self.sync = Sync(self.transport, topics, self.chain)
@@ -162,6 +173,20 @@ class FullNode:
         stack.push_async_callback(self.gossip.stop)
         self.sync.start()
         stack.push_async_callback(self.sync.stop)
+        if account is not None and work is not None:
+            self.market = await start_market(
+                stack,
+                config,
+                self.folder,
+                self.spec,
+                self.chain,
+                self.transport,
+                self.access,
+                account,
+                work,
+                programs,
+                cache,
+            )
         if miner is not None:
             self._begin_mining(miner, stack)
         status = self.chain.status
@@ -174,6 +199,7 @@ class FullNode:
             height=status.head_height,
             final_epoch=status.finalised.epoch,
             miner=config.miner_address or "no",
+            takes_jobs=self.market is not None,
         )
 
     async def _join(self, engine: Engine, stack: AsyncExitStack) -> None:
@@ -189,12 +215,13 @@ class FullNode:
                 network=genesis_root.hex(),
                 agent=self.version,
                 topics=topic_specs(topics, parameters),
-                protocols=protocol_specs(topics, parameters),
+                protocols=(*protocol_specs(topics, parameters), work_protocol(genesis_root)),
                 listen=config.listen,
                 external=config.external,
                 bootstrap=config.bootstrap,
                 mdns=config.mdns,
                 peers_wanted=config.peers,
+                limits=WORK_LIMITS,
             ),
         )
         stack.push_async_callback(self.transport.close)
@@ -237,11 +264,10 @@ class FullNode:
                     f" {self.config.miner_address} is registered: give its own"
                 )
 
-    def _miner(self, key: BlsSecretKey, stack: AsyncExitStack) -> Miner:
+    def _miner(self, key: BlsSecretKey, work: OwnWork | None) -> Miner:
         config, chain = self.config, self.chain
         assert config.miner_address is not None
         address = Address(parse_address(config.miner_address))
-        work = OwnWork(self.folder.work)
         slot = chain.slot
         # What was signed under another journal is not known: nothing of this slot and epoch is signed again.
         new_from = (slot, epoch_of(chain.rules.parameters, slot) + 1) if slot else (0, 0)

@@ -1,8 +1,8 @@
 """A node's folder: one process at a time, and what is in it.
 
-``chain.json`` (the specification), ``store/`` (the engine's), ``blocks.sqlite``, ``identity`` (the secret of
-the peer's name), ``journal``, ``work/`` and ``jobs/`` (a miner's), ``blocked-peers``, ``address.json`` (where it
-listens).
+``chain.json`` (the specification), ``store/`` (the engine's), ``blocks.sqlite``, ``identity`` (the secret
+of the peer's name), ``journal``, ``work/`` and ``jobs/`` (a miner's), ``blocked-peers``, ``address.json``
+(where it listens).
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from noria.consensus.blocks import Block, decode_block
 from noria.consensus.slots import epoch_of
 from noria.consensus.votes import Checkpoint
 from noria.consensus.weight import Snapshot
+from noria.node import market_view
 from noria.node.full import FullNode
 from noria.primitives.hexes import format_data
 from noria.primitives.subscriptions import Subscription
@@ -166,6 +167,24 @@ class NodeView:
             "batches": len(credits),
             "credit": credits[-1].cumulative if credits else 0,
         }
+
+    # ------------------------------------------------------------ the market
+
+    def parameters(self) -> dict[str, Any]:
+        """Tell what a requester must know of the chain."""
+        return market_view.parameters(self._node)
+
+    async def contact(self, address: bytes) -> dict[str, Any] | None:
+        """Tell where a miner's node can be reached; `None` if it is not registered."""
+        return await market_view.contact(self._node, address)
+
+    def market(self) -> dict[str, Any] | None:
+        """Tell what this node's miner does for others; `None` where it takes no jobs."""
+        return market_view.market(self._node)
+
+    async def earnings(self, limit: int) -> dict[str, Any] | None:
+        """Tell what this node's miner has earned; `None` where it takes no jobs."""
+        return await market_view.earnings(self._node, limit)
 
     def _head(self) -> BlockView | None:
         chain = self._node.chain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from noria.market.access import ChainAccess, TransactionResult
@@ -27,11 +27,9 @@ from noria.market.contracts import (
     read_place,
 )
 from noria.market.miner.terms import HeldAllow
-from noria.primitives.types import Address, Hash32, Signature
+from noria.market.sending import TransactionOverdue, TransactionReverted, TransactionSender
+from noria.primitives.types import Hash32, Signature
 from noria.work.batches import BatchCommitment
-
-Send = Callable[[Address, bytes], Awaitable[TransactionResult | None]]
-"""Sends a call from the miner's account; raises as `MarketChain` says, None where it is not mined yet."""
 
 NO_SIGNATURE: Final = b""
 
@@ -43,14 +41,12 @@ class OnChain:
     ----------
     access
         The chain.
-    miner
-        Who asks.
-    send
+    sender
         Sends from the miner's account.
     """
 
-    def __init__(self, access: ChainAccess, miner: Address, send: Send) -> None:
-        self._access, self._miner, self._send = access, miner, send
+    def __init__(self, access: ChainAccess, sender: TransactionSender) -> None:
+        self._access, self._sender, self._miner = access, sender, sender.address
 
     async def job(self, job: int) -> Job | None:
         """Return a job."""
@@ -85,21 +81,29 @@ class OnChain:
         """Commit a batch, with its approval if there is one, else with the allow."""
         job, k = batch.job, batch.k
         if approval is not None:
-            return await self._send(SETTLEMENT, commit_approved_call(job, k, batch, approval))
+            return await self._send(commit_approved_call(job, k, batch, approval))
         total, signature = (allow.total, allow.signature) if allow else (0, NO_SIGNATURE)
-        return await self._send(SETTLEMENT, commit_call(job, k, batch, total, signature))
+        return await self._send(commit_call(job, k, batch, total, signature))
 
     async def approve(
         self, job: int, k: int, batches: Sequence[tuple[Hash32, Signature]]
     ) -> TransactionResult | None:
         """Have committed batches paid that were approved later."""
         roots, approvals = [root for root, _ in batches], [approval for _, approval in batches]
-        return await self._send(SETTLEMENT, approve_call(job, k, roots, approvals))
+        return await self._send(approve_call(job, k, roots, approvals))
 
     async def finalize(self, job: int, k: int, roots: Sequence[Hash32]) -> TransactionResult | None:
         """Have batches paid whose time is up."""
-        return await self._send(SETTLEMENT, finalize_call(job, k, roots))
+        return await self._send(finalize_call(job, k, roots))
 
     async def credit(self, job: int, k: int, roots: Sequence[Hash32]) -> TransactionResult | None:
         """Have paid batches credited."""
-        return await self._send(SETTLEMENT, credit_call(job, k, roots))
+        return await self._send(credit_call(job, k, roots))
+
+    async def _send(self, call: bytes) -> TransactionResult | None:
+        try:
+            return await self._sender.send_call(SETTLEMENT, call)
+        except TransactionReverted as error:
+            return error.result
+        except TransactionOverdue:
+            return None

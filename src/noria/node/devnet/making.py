@@ -29,10 +29,15 @@ from noria.primitives.keys import BlsSecretKey, PrivateKey
 from noria.primitives.types import NOR, ZERO_HASH, Address, BlsPublicKey, Hash32, Wei
 from noria.work.batches import build_batch
 from noria.work.folders import compiled_folder
+from noria.work.runtimes import installed
 from noria.work.workers import WorkerPool
 
 GRANT_FUEL: Final = 2 * 10**8
 """Weight that each miner has without work, so that the network lives on when its work is old."""
+FUEL_PER_SECOND: Final = 10**10
+"""What a core of today burns of Python's fuel, about."""
+CAPACITY_SHARE: Final = 2
+"""A miner promises one part in so many of what a core could do."""
 UNITS: Final = 64
 """Units that are run for each miner."""
 START_SECONDS: Final = 4.0
@@ -41,6 +46,7 @@ START_SECONDS_EACH: Final = 1.0
 MINER_FUNDS: Final = Wei(1_000 * NOR)
 VAULT: Final = Wei(1_000_000 * NOR)
 DEV_FUNDS: Final = Wei(10_000 * NOR)
+ACCOUNTS: Final = "accounts"
 KEYSTORE_SCRYPT, KEYSTORE_ROUNDS = 1 << 12, 16_384
 """The password lies beside the key files: more rounds would protect nothing."""
 _PORTS: Final = range(20_000, 32_000)
@@ -109,6 +115,8 @@ def make_network(folder: Path, plan: Plan, progress: Progress = lambda what, sha
     ------
     NetworkError
         Where the folder holds other things, or cannot be written.
+    RuntimeProblem
+        Where the Python runtime, which the network pins, is not on this machine.
     MachineFailure
         Where units cannot be run.
     """
@@ -129,6 +137,7 @@ def make_network(folder: Path, plan: Plan, progress: Progress = lambda what, sha
 
 
 def _make(folder: Path, plan: Plan, progress: Progress) -> Network:
+    installed()  # what is missing is said before anything is made
     ports = iter(_free_ports(2 * plan.nodes))
     members = [
         _Member(
@@ -159,7 +168,7 @@ def _write_keys(folder: Path, members: Sequence[_Member]) -> None:
     path = folder / PASSWORD
     path.touch(0o600)
     path.write_text(password + "\n")
-    accounts = Keystore(folder / "accounts", scrypt_n=KEYSTORE_SCRYPT)
+    accounts = Keystore(folder / ACCOUNTS, scrypt_n=KEYSTORE_SCRYPT)
     for member in members:
         accounts.import_key(member.account.secret, password)
         write_keystore(folder / f"{member.name}.key.json", member.bls, password, rounds=KEYSTORE_ROUNDS)
@@ -210,7 +219,7 @@ def _specification(
         extra_data=b"noria-devnet",
         alloc=funded,
         parameters=parameters,
-        programs=(Hash32(module().id),),
+        programs=(Hash32(module().id), Hash32(installed().program_id)),
         miners=tuple(_genesis_miner(member, origin, parameters) for member in members),
         genesis_work=tuple(batch.entry for batch in batches),
         reward_vault=VAULT,
@@ -230,11 +239,18 @@ def _genesis_miner(member: _Member, origin: Hash32, parameters: ChainParameters)
         bls_key=BlsPublicKey(member.bls.public_key),
         proof_of_possession=member.bls.sign(possession_message(origin, address, member.bls.public_key)),
         peer_id=peer_id(member.seed).encode(),
-        capacity=1,
+        capacity=_capacity(parameters),
         ask_price=parameters.floor_min_wei,
         bond=Wei(parameters.bond_min_wei),
         grant=GRANT_FUEL,
     )
+
+
+def _capacity(parameters: ChainParameters) -> int:
+    """Return the fuel per epoch that a miner with one worker and the least bond stands ready for."""
+    epoch_seconds = parameters.slot_seconds * parameters.epoch_slots
+    covered = parameters.bond_min_wei // parameters.bond_per_capacity_wei
+    return min(covered, epoch_seconds * FUEL_PER_SECOND // CAPACITY_SHARE)
 
 
 def _write_node(network: Network, member: _Member, batch: GenesisBatch) -> None:
@@ -252,7 +268,10 @@ def _write_node(network: Network, member: _Member, batch: GenesisBatch) -> None:
         f"rpc_port = {entry.rpc_port}",
         f'miner_keystore = "{entry.name}.key.json"',
         f'miner_address = "{entry.address}"',
+        f'miner_account_keystore = "{ACCOUNTS}"',
         f'password_file = "{PASSWORD}"',
+        # Nodes of one machine share its cores.
+        "job_workers = 1",
         "log_json = true",
     ]
     network.config(entry).write_text("\n".join(lines) + "\n")

@@ -1,9 +1,11 @@
-"""``noria_*``: consensus, peers, certificates and miners."""
+"""``noria_*``: consensus, peers, certificates, miners and the market."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from noria.market.access import ChainAccessError
+from noria.market.miner.journal import JournalError
 from noria.rpc.context import Context, unknown_block
 from noria.rpc.errors import server_error
 from noria.rpc.params import AddressArg, BlockArg, CountArg, an_object, array_of, nullable
@@ -18,6 +20,8 @@ registry: Final = Registry()
 _NUMBER: Final = {"type": "integer", "minimum": 0}
 NOW: Final = -1
 """Stands for an epoch that was left out."""
+LEDGER: Final = 100
+"""Jobs of a miner's ledger that are told unless more are asked for."""
 
 
 def _view(context: Context) -> NodeView:
@@ -91,3 +95,36 @@ async def get_certificate(context: Context, block: BlockArg) -> dict[str, Any] |
 async def miner(context: Context, address: AddressArg) -> dict[str, Any] | None:
     """Return what is registered of a miner: bond, weight, credit, signs of life."""
     return await context.node.workers.run(_view(context).miner, address)
+
+
+# ---------------------------------------------------------------- the market
+
+
+@registry.method("noria_parameters", an_object("Parameters"))
+def parameters(context: Context) -> dict[str, Any]:
+    """Return what a requester must know of the chain: chain id, genesis root, parameters, pinned programs."""
+    return _view(context).parameters()
+
+
+@registry.method("noria_contact", nullable(an_object("Contact")))
+async def contact(context: Context, address: AddressArg) -> dict[str, Any] | None:
+    """Return where a miner's node can be reached: its peer id, and addresses that this node knows."""
+    try:
+        return await _view(context).contact(address)
+    except ChainAccessError as error:
+        raise server_error(str(error)) from None
+
+
+@registry.method("noria_market", nullable(an_object("Market")))
+def market(context: Context) -> dict[str, Any] | None:
+    """Return what this node's miner does for others now; null where it takes no jobs."""
+    return _view(context).market()
+
+
+@registry.method("noria_earnings", nullable(an_object("Earnings")))
+async def earnings(context: Context, jobs: CountArg = LEDGER) -> dict[str, Any] | None:
+    """Return what this node's miner has earned in all, and for its latest jobs."""
+    try:
+        return await _view(context).earnings(jobs)
+    except JournalError as error:
+        raise server_error(str(error)) from None
