@@ -132,8 +132,8 @@ class TransactionSender:
         to, data, value
             What it does; `value` in wei.
         gas
-            Limit; estimated where it is not given. A call that works only after transactions under way cannot be
-            estimated: give it one.
+            Limit; estimated where it is not given. A call that works only after transactions under way cannot
+            be estimated: give it one.
         timeout_seconds
             How long it may take. A node that does not answer meanwhile is asked again.
 
