@@ -54,6 +54,9 @@ class StoreSchema(StoreError):
 class StoreTruncated(StoreError):
     """The data file is shorter than its own page table says."""
 
+class StoreUnsettled(StoreError):
+    """The machine stopped while commits did not wait for the disk (`Engine.relax`): what it holds may be damaged."""
+
 class StoreFull(StoreError):
     """The disk or the configured maximum size is exhausted; nothing of the commit was kept."""
 
@@ -103,6 +106,9 @@ def bls_aggregate(signatures: Sequence[bytes]) -> bytes:
 
 def bls_verify_aggregate(public_keys: Sequence[bytes], message: bytes, signature: bytes) -> bool:
     """Whether a sum of signatures is that of these keys for one message; never of no keys."""
+
+def bls_verify_many(signed: Sequence[tuple[bytes, bytes, bytes]], seed: bytes) -> bool:
+    """Whether all of (public key, message, signature) are right; never of none. `seed`: 32 secret bytes, used once."""
 
 # ---------------------------------------------------------------- transactions (crates/evm)
 @final
@@ -311,6 +317,11 @@ class Engine:
     def commit(self, block: ExecutedBlock, *, make_head: bool) -> None:
         """Store block, receipts and state in one atomic, durable transaction; with ``make_head`` the same
         transaction makes it the canonical head (reorganising if its parent was not the head)."""
+    def relax(self) -> None:
+        """Let commits return before they are on the disk, until `settle`. A killed process loses nothing by it;
+        after a power loss in between opening raises `StoreUnsettled`. No effect with ``sync=False``."""
+    def settle(self) -> None:
+        """Bring all commits to the disk, and let each wait for it again."""
     def set_head(self, block_hash: bytes) -> tuple[list[bytes], list[bytes]]:
         """Make a stored block canonical head; returns (removed, added) block hashes, newest first and oldest first."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from py_ecc.bls import G2ProofOfPossession
 
-from noria.consensus.signatures import SignatureScheme
+from noria.consensus.signatures import SignatureScheme, Signed
 from noria.primitives.keys import bls_verify
 from noria.primitives.types import BlsPublicKey, BlsSignature
 
@@ -16,6 +16,9 @@ class OracleScheme:
 
     def verify(self, public_key: BlsPublicKey, message: bytes, signature: BlsSignature) -> bool:
         return bls_verify(public_key, message, signature)
+
+    def verify_many(self, signed: Sequence[Signed]) -> bool:
+        return bool(signed) and all(bls_verify(*one) for one in signed)
 
     def aggregate(self, signatures: Sequence[BlsSignature]) -> BlsSignature:
         return BlsSignature(G2ProofOfPossession.Aggregate(signatures))

@@ -140,6 +140,11 @@ fn bls_verify_aggregate(
     py.detach(|| bls::verify_aggregate(&public_keys, &message, &signature).is_ok())
 }
 
+#[pyfunction]
+fn bls_verify_many(py: Python<'_>, signed: Vec<(PyBackedBytes, PyBackedBytes, PyBackedBytes)>, seed: [u8; 32]) -> bool {
+    py.detach(|| bls::verify_many(&signed, &seed).is_ok())
+}
+
 /// Add the functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(keccak256, module)?)?;
@@ -158,5 +163,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(bls_sign, module)?)?;
     module.add_function(wrap_pyfunction!(bls_verify, module)?)?;
     module.add_function(wrap_pyfunction!(bls_aggregate, module)?)?;
-    module.add_function(wrap_pyfunction!(bls_verify_aggregate, module)?)
+    module.add_function(wrap_pyfunction!(bls_verify_aggregate, module)?)?;
+    module.add_function(wrap_pyfunction!(bls_verify_many, module)?)
 }

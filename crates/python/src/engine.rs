@@ -376,6 +376,16 @@ impl Engine {
         py.detach(|| chain.commit(executed, make_head)).map(|_| ()).map_err(errors::store)
     }
 
+    fn relax(&self, py: Python<'_>) -> PyResult<()> {
+        let chain = self.chain()?;
+        py.detach(|| chain.store().relax()).map_err(errors::store)
+    }
+
+    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        let chain = self.chain()?;
+        py.detach(|| chain.store().settle()).map_err(errors::store)
+    }
+
     fn set_head<'py>(&self, py: Python<'py>, block_hash: &[u8]) -> PyResult<(Vec<Json<'py>>, Vec<Json<'py>>)> {
         let chain = self.chain()?;
         let hash = convert::hash(block_hash)?;

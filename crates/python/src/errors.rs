@@ -21,6 +21,7 @@ create_exception!(_core, StoreLocked, StoreError, "Another process holds this da
 create_exception!(_core, StoreForeign, StoreError, "The directory holds something else.");
 create_exception!(_core, StoreSchema, StoreError, "The store was written by an incompatible version.");
 create_exception!(_core, StoreTruncated, StoreError, "The data file is shorter than its page table says.");
+create_exception!(_core, StoreUnsettled, StoreError, "The machine stopped while commits did not wait for the disk.");
 create_exception!(_core, StoreFull, StoreError, "The disk or the maximum size is exhausted.");
 create_exception!(_core, InvalidProgram, NoriaError, "A program that cannot be run: (kind, message).");
 create_exception!(_core, CacheFailure, NoriaError, "The cache of compiled code cannot be used.");
@@ -42,6 +43,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("StoreForeign", py.get_type::<StoreForeign>())?;
     module.add("StoreSchema", py.get_type::<StoreSchema>())?;
     module.add("StoreTruncated", py.get_type::<StoreTruncated>())?;
+    module.add("StoreUnsettled", py.get_type::<StoreUnsettled>())?;
     module.add("StoreFull", py.get_type::<StoreFull>())?;
     module.add("InvalidProgram", py.get_type::<InvalidProgram>())?;
     module.add("CacheFailure", py.get_type::<CacheFailure>())?;
@@ -57,6 +59,7 @@ pub fn store(error: Store) -> PyErr {
         Store::Foreign { .. } => StoreForeign::new_err(message),
         Store::Schema { .. } => StoreSchema::new_err(message),
         Store::Truncated { .. } => StoreTruncated::new_err(message),
+        Store::Unsettled(_) => StoreUnsettled::new_err(message),
         Store::Full(_) => StoreFull::new_err(message),
         Store::UnknownParent { .. } | Store::UnknownBlock(_) => UnknownBlock::new_err(message),
         _ => StoreError::new_err(message),

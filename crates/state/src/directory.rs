@@ -12,6 +12,10 @@ const LOCK: &str = "noria.lock";
 const MARK: &str = "noria.store";
 const MARK_TEXT: &[u8] = b"This directory holds a Noria chain store. Do not edit, move or copy single files of it.\n";
 const DATA: &str = "data.mdb";
+/// There while commits do not wait for the disk: which run of the system they belong to.
+const UNSETTLED: &str = "noria.unsettled";
+/// Where the system says which run it is. Not there: nobody can tell whether there was a power loss.
+const RUN: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A locked data directory; dropping it releases the lock.
 #[derive(Debug)]
@@ -59,6 +63,43 @@ impl Directory {
             self.complete = true;
         }
         Ok(())
+    }
+
+    /// Record, durably, that commits do not wait for the disk from now on. `false`: they must, for after a power loss
+    /// nobody could tell that there was one.
+    pub(crate) fn unsettle(&self) -> Result<bool, StoreError> {
+        let Ok(run) = fs::read(RUN) else { return Ok(false) };
+        let write = || {
+            let mut file = File::create(self.path.join(UNSETTLED))?;
+            file.write_all(&run)?;
+            file.sync_all()?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|error| StoreError::io("cannot mark the store as unsettled", &error))?;
+        Ok(true)
+    }
+
+    /// What the mark of [`Self::unsettle`] says: `None` without one, else whether the system has run since.
+    pub(crate) fn unsettled(&self) -> Result<Option<bool>, StoreError> {
+        match fs::read(self.path.join(UNSETTLED)) {
+            Ok(run) => Ok(Some(fs::read(RUN).is_ok_and(|now| now == run))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("cannot read the mark of unsettled commits", &error)),
+        }
+    }
+
+    /// Everything is on the disk: remove the mark.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        let remove = || {
+            fs::remove_file(self.path.join(UNSETTLED))?;
+            File::open(&self.path)?.sync_all()
+        };
+        match remove() {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("cannot remove the mark of unsettled commits", &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write_mark(&self) -> io::Result<()> {

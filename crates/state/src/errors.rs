@@ -70,6 +70,12 @@ pub enum StoreError {
         /// What was found.
         reason: String,
     },
+    /// The machine lost power, or its system ended, while commits did not wait for the disk.
+    #[error(
+        "the store {} was catching up when the machine stopped, and may be damaged; delete the directory to sync anew",
+        .0.display()
+    )]
+    Unsettled(PathBuf),
     /// No room. Nothing of the commit was kept.
     #[error("the store is full ({0}); free disk space or raise the maximum size, nothing of this commit was kept")]
     Full(String),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_primitives::B256;
-use heed::{Env, EnvFlags, EnvOpenOptions, MdbError, RwTxn, WithoutTls};
+use heed::{Env, EnvFlags, EnvOpenOptions, FlagSetMode, MdbError, RwTxn, WithoutTls};
 
 use crate::data_file;
 use crate::directory::Directory;
@@ -86,13 +86,22 @@ impl Store {
     /// A new store is empty until [`Store::init_genesis`].
     pub fn open(path: &Path, options: Options) -> Result<Self, StoreError> {
         let mut directory = Directory::acquire(path)?;
+        let unsettled = directory.unsettled()?;
+        if unsettled == Some(false) {
+            return Err(StoreError::Unsettled(path.to_owned()));
+        }
         data_file::check(&directory.data_file(), directory.complete)?;
         let env = open_environment(&directory, options)?;
         let tables = Tables::open(&env)?;
         directory.mark_complete()?;
         let shared = Shared { env, tables, directory, options, writer: Mutex::new(()) };
         shared.settle_length();
-        Ok(Self { shared: Arc::new(shared) })
+        let store = Self { shared: Arc::new(shared) };
+        if unsettled.is_some() {
+            // The process was killed, and the system has kept what it wrote.
+            store.settle()?;
+        }
+        Ok(store)
     }
 
     /// Hash of the genesis block, `None` for a new store.
@@ -118,6 +127,29 @@ impl Store {
     /// Flush everything to the disk (for stores opened without `sync`).
     pub fn flush(&self) -> Result<(), StoreError> {
         Ok(self.shared.env.force_sync()?)
+    }
+
+    /// Let commits return before they are on the disk, until [`Store::settle`]. A killed process loses nothing by it; after
+    /// a power loss in between the store does not open ([`StoreError::Unsettled`]). For blocks that others have.
+    ///
+    /// Without effect where the store was opened without `sync`, or where the system does not say which run it is.
+    pub fn relax(&self) -> Result<(), StoreError> {
+        let _alone = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.options.sync && self.shared.directory.unsettle()? {
+            self.shared.set_sync(FlagSetMode::Enable)?;
+        }
+        Ok(())
+    }
+
+    /// Bring all commits to the disk, and let each wait for it again.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let _alone = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.options.sync {
+            self.shared.set_sync(FlagSetMode::Disable)?;
+            self.shared.env.force_sync()?;
+            self.shared.directory.settle()?;
+        }
+        Ok(())
     }
 
     /// Directory of the store.
@@ -174,6 +206,12 @@ impl Shared {
         })?;
         self.settle_length();
         Ok(done)
+    }
+
+    /// Let commits not wait for the disk, or wait again. Only for whoever holds `writer`.
+    fn set_sync(&self, not: FlagSetMode) -> Result<(), StoreError> {
+        // SAFETY: the lock of the writers keeps other threads out. What may be lost is known: see `Store::relax`.
+        Ok(unsafe { self.env.set_flags(EnvFlags::NO_SYNC | EnvFlags::NO_META_SYNC, not) }?)
     }
 
     /// LMDB reports a write that a full disk cut short as an input/output error.

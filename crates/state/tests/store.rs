@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use alloy_primitives::B256;
 use common::{QUICK, assert_complete, child, genesis, id, open, writes};
-use noria_state::{HeadChange, NewBlock, Reader, Root, Store, StoreError, TransactionLocation, get, leaves};
+use noria_state::{HeadChange, NewBlock, Options, Reader, Root, Store, StoreError, TransactionLocation, get, leaves};
 use proptest::prelude::*;
 
 #[test]
@@ -273,4 +273,37 @@ proptest! {
             prop_assert!(change.added.iter().all(|hash| is_canonical(*hash)));
         }
     }
+}
+
+#[test]
+fn commits_that_did_not_wait_are_there_after_a_kill_and_refused_after_a_power_loss() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let options = Options { sync: true, ..QUICK };
+    let mark = path.join("noria.unsettled");
+    let store = open(&path, options).unwrap();
+    store.relax().unwrap();
+    assert!(mark.exists());
+    let block = child(&store.reader().unwrap(), store.head().unwrap().unwrap(), 1, 2);
+    store.commit(&block, true).unwrap();
+    store.settle().unwrap();
+    assert!(!mark.exists());
+    store.settle().unwrap();
+
+    // Dropped without `settle`, as a killed process would leave it.
+    store.relax().unwrap();
+    let second = child(&store.reader().unwrap(), block.hash, 2, 2);
+    store.commit(&second, true).unwrap();
+    drop(store);
+    let store = Store::open(&path, options).unwrap();
+    assert_eq!(store.head().unwrap(), Some(second.hash));
+    assert!(!mark.exists());
+    drop(store);
+
+    // Another run of the system: what it had not written is gone.
+    std::fs::write(&mark, b"another run\n").unwrap();
+    let error = Store::open(&path, options).unwrap_err();
+    assert!(matches!(error, StoreError::Unsettled(_)), "{error}");
+    assert!(error.to_string().contains("delete the directory to sync anew"));
+    assert!(mark.exists());
 }

@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
@@ -23,6 +23,7 @@ from noria.chain.certificates import CertificateChecker, CheckState, receipt_id
 from noria.chain.consensus_events import ConsensusEvents, NewFinality, NewHead
 from noria.chain.findings import ChainStatus, Finding, Ignored, Known
 from noria.chain.import_queue import Arrival, ImportQueue, Missing
+from noria.chain.look_ahead import KnownSignatures, LookAhead
 from noria.chain.service import Chain
 from noria.chain.slot_clock import SlotClock
 from noria.chain.unit_runner import UnitRunner
@@ -114,7 +115,9 @@ class ChainService:
         *,
         draw: Callable[[], float] | None = None,
     ) -> None:
-        self.rules, self.tree, self.store, self.execution, self.clock = rules, tree, store, execution, clock
+        self._known_signatures = KnownSignatures(rules.scheme)
+        self.rules = replace(rules, scheme=self._known_signatures)
+        self.tree, self.store, self.execution, self.clock = tree, store, execution, clock
         self.events = ConsensusEvents()
         self.refuted: set[Hash32] = set()
         self.head = tree.genesis
@@ -129,7 +132,7 @@ class ChainService:
             **options,
         )
         self._threads = ThreadPoolExecutor(2, "noria-consensus")
-        self.importer = BlockImport(rules, tree, store, execution, self._threads)
+        self.importer = BlockImport(self.rules, tree, store, execution, self._threads)
         self.lock = asyncio.Lock()
         self._queue = ImportQueue()
         self._watched: dict[Hash32, _Watched] = {}
@@ -271,19 +274,28 @@ class ChainService:
 
     async def judge(self, data: bytes, source: str = "") -> Finding:
         """Take a block that came by gossip; return whether it may be passed on, as soon as that is known."""
-        arrival = self._arrival(data, source)
+        arrival = self.arrival(data, source)
         if not isinstance(arrival, Arrival):
             return arrival
         return await asyncio.shield(self._take(arrival).judged)
 
     async def take(self, data: bytes, source: str = "") -> Finding:
         """Take a block that was asked for; return what has become of it."""
-        arrival = self._arrival(data, source)
+        arrival = self.arrival(data, source)
         if not isinstance(arrival, Arrival):
             return arrival
+        return await self.take_arrival(arrival)
+
+    async def take_arrival(self, arrival: Arrival) -> Finding:
+        """Take a block that was asked for and has been read; return what has become of it."""
         return await asyncio.shield(self._take(arrival).done)
 
-    def _arrival(self, data: bytes, source: str) -> Arrival | Rejected:
+    def look_ahead(self) -> LookAhead:
+        """Return what checks signatures of a line of blocks while it is imported."""
+        return LookAhead(self.rules, self.tree, self._known_signatures, self.importer.thread)
+
+    def arrival(self, data: bytes, source: str) -> Arrival | Rejected:
+        """Read a block as it came with its input."""
         try:
             sent: SentBlock = decode_sent_block(data, self.rules.parameters)
             block = decode_block(sent.block)

@@ -7,13 +7,14 @@ has (another folder, or a power cut without durable writes), those blocks are ex
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from noria._core import Engine
+from noria._core import Engine, StoreUnsettled
 from noria.chain.block_store import BlockStore, StoredBlock
 from noria.chain.block_tree import BlockTree
 from noria.chain.chain_service import ChainService
@@ -29,6 +30,7 @@ from noria.consensus.signatures import BLS, SignatureScheme
 from noria.consensus.validity import InvalidBlock, NotYet
 from noria.consensus.votes import Checkpoint
 from noria.execution.consensus_state import ConsensusState, TallyState
+from noria.execution.kept_answers import KeptAnswers
 from noria.execution.spec import ChainSpec
 from noria.primitives.types import Hash32
 
@@ -99,14 +101,35 @@ async def open_chain(
 def contract_views(engine: Engine, spec: ChainSpec, genesis_root: Hash32) -> Callable[[Hash32], ContractView]:
     """Return what makes the view of the contracts after a payload."""
     closed: dict[tuple[int, Hash32], TallyState] = {}
+    reader = KeptAnswers(engine)
 
     def view(payload_hash: Hash32) -> ContractView:
         if len(closed) > CLOSED_MAX:
             closed.clear()
-        contracts = ConsensusState(engine, payload_hash, spec.parameters.leak_epochs, closed)
+        contracts = ConsensusState(reader, payload_hash, spec.parameters.leak_epochs, closed)
         return ContractView(contracts, genesis_root, spec.origin)
 
     return view
+
+
+def open_engine(path: Path, spec: ChainSpec) -> Engine:
+    """Open the engine's store of a node; begin it anew if the machine stopped while it was catching up.
+
+    Its blocks are executed again from the block store then, and whatever is missing there is fetched.
+
+    Raises
+    ------
+    StoreError
+        Where it cannot be used.
+    OSError
+        Where it cannot be removed.
+    """
+    try:
+        return Engine(str(path), spec.engine_json())
+    except StoreUnsettled as error:
+        _log.warning("engine_begun_anew", reason=str(error))
+        shutil.rmtree(path)
+        return Engine(str(path), spec.engine_json())
 
 
 async def _restore(chain: ChainService) -> None:

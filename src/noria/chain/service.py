@@ -319,6 +319,18 @@ class Chain:
         """
         await self._exclusive(self._switch(block_hash))
 
+    async def relax(self) -> None:
+        """Let blocks be stored without waiting for the disk, until `settle`; for many that others have.
+
+        A killed process loses nothing by it. Should the machine stop meanwhile, the engine does not open
+        again: see `noria.chain.recovery.open_engine`.
+        """
+        await self._write(self.engine.relax)
+
+    async def settle(self) -> None:
+        """Bring all blocks to the disk, and let each wait for it again."""
+        await self._write(self.engine.settle)
+
     # ------------------------------------------------------------ time
 
     @property

@@ -17,7 +17,7 @@ from noria.chain.hearsay import Hearsay
 from noria.chain.miner import Miner
 from noria.chain.own_journal import OwnJournal
 from noria.chain.own_work import OwnWork
-from noria.chain.recovery import open_chain
+from noria.chain.recovery import open_chain, open_engine
 from noria.chain.rules import chain_rules
 from noria.chain.service import Chain
 from noria.chain.unit_runner import PoolRunner
@@ -143,7 +143,7 @@ class FullNode:
         folders = [self.folder.programs, *([config.programs] if config.programs else [])]
         programs, missing = await asyncio.to_thread(find_programs, self.spec, folders)
 
-        engine = await asyncio.to_thread(Engine, str(self.folder.engine), self.spec.engine_json())
+        engine = await asyncio.to_thread(open_engine, self.folder.engine, self.spec)
         stack.push_async_callback(asyncio.to_thread, engine.close)
         self.execution = Chain(engine, self.spec, automine=False)
         await stack.enter_async_context(self.execution)

@@ -13,8 +13,11 @@ from typing import Any, Final
 
 import structlog
 
+from noria._core import StoreError
 from noria.chain.block_store import BlockBody
 from noria.chain.chain_service import ChainService
+from noria.chain.import_queue import Arrival
+from noria.chain.look_ahead import LookAhead
 from noria.consensus.blocks import decode_block
 from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
 from noria.consensus.validity import Accepted, Rejected
@@ -102,6 +105,7 @@ class Sync:
         self._behind = asyncio.Event()
         self._clocks: dict[PeerId, float] = {}
         self.clock_ahead_seconds: float | None = None
+        self._relaxed = False
 
     def start(self) -> None:
         """Answer peers, learn where they stand, and catch up."""
@@ -117,6 +121,7 @@ class Sync:
     async def stop(self) -> None:
         """Stop asking."""
         await self._tasks.stop()
+        await self._settle()
 
     @property
     def peers(self) -> dict[PeerId, PeerStatus]:
@@ -150,19 +155,19 @@ class Sync:
         )
 
     async def _serve_status(self, request: Request) -> bytes:
-        status = _read(decode_status, request.data)
+        status = _decoded(decode_status, request.data)
         if status.genesis_root != self._chain.rules.genesis_root:
             raise Refusal(f"this is chain 0x{self._chain.rules.genesis_root.hex()}")
         self._note(request.peer, status)
         return encode_status(self.own_status())
 
     async def _serve_range(self, request: Request) -> bytes:
-        wanted = _read(decode_range, request.data)
+        wanted = _decoded(decode_range, request.data)
         roots = await asyncio.to_thread(self._chain.blocks_by_height, wanted.first_height, wanted.count)
         return await asyncio.to_thread(self._answer, roots)
 
     async def _serve_roots(self, request: Request) -> bytes:
-        return await asyncio.to_thread(self._answer, _read(decode_roots, request.data))
+        return await asyncio.to_thread(self._answer, _decoded(decode_roots, request.data))
 
     def _answer(self, roots: list[Hash32] | tuple[Hash32, ...]) -> bytes:
         sent: list[bytes] = []
@@ -271,14 +276,31 @@ class Sync:
                     await self._round(first)
                 except _Broken as broken:
                     _log.info("sync_round_failed", first_height=first, reason=str(broken))
+                    await self._settle()
                     if from_final:
                         await asyncio.sleep(PAUSE_SECONDS)
                 except Exception as error:
                     # A full disk, for example: it may pass.
                     _log.exception("sync_round_failed", first_height=first, reason=repr(error))
+                    await self._settle()
                     await asyncio.sleep(PAUSE_SECONDS)
                 # Whoever is on another branch is asked for all of it, from what everybody agrees on.
                 from_final = self._chain.head.root == before and not from_final
+            await self._settle()
+
+    async def _relax(self) -> None:
+        """Let blocks not wait for the disk: there are many, and others have them."""
+        if not self._relaxed:
+            await self._chain.execution.relax()
+            self._relaxed = True
+
+    async def _settle(self) -> None:
+        if self._relaxed:
+            self._relaxed = False
+            try:
+                await self._chain.execution.settle()
+            except StoreError as error:
+                _log.error("store_not_settled", reason=str(error))
 
     async def _round(self, first: int) -> None:
         """Ask several peers for the blocks that follow, and take them in order."""
@@ -295,10 +317,17 @@ class Sync:
             tasks.append((able[0], self._tasks.spawn(self._ask_range(able[0], start, count))))
         if not tasks:
             raise _Broken("nobody can be asked")
+        ahead = self._chain.look_ahead()
+        checking = self._tasks.spawn(ahead.run())
         try:
-            for peer, task in tasks:
-                await self._take(peer, await task)
+            for number, (peer, task) in enumerate(tasks):
+                blocks = self._read(peer, await task)
+                ahead.add(blocks)
+                if number == 1:
+                    await self._relax()
+                await self._take(peer, blocks, ahead)
         finally:
+            checking.cancel()
             for _, task in tasks:
                 task.cancel()
 
@@ -323,24 +352,30 @@ class Sync:
             raise _Broken("nothing came")
         return blocks
 
-    async def _take(self, peer: PeerId, blocks: tuple[bytes, ...]) -> None:
-        chain = self._chain
+    def _read(self, peer: PeerId, blocks: tuple[bytes, ...]) -> list[Arrival]:
+        found: list[Arrival] = []
         for data in blocks:
-            try:
-                sent = decode_sent_block(data, chain.rules.parameters)
-                header = decode_block(sent.block).header
-            except InvalidMessage as error:
-                self._blame(peer, LIE, str(error))
-                raise _Broken(str(error)) from error
+            arrival = self._chain.arrival(data, peer)
+            if isinstance(arrival, Rejected):
+                self._blame(peer, LIE, arrival.message)
+                raise _Broken(arrival.message)
+            found.append(arrival)
+        return found
+
+    async def _take(self, peer: PeerId, arrivals: list[Arrival], ahead: LookAhead) -> None:
+        chain = self._chain
+        for arrival in arrivals:
             # What does not link to anything would wait, and this would wait for it.
+            header = arrival.block.header
             if header.parent_root not in chain.tree:
                 if chain.store.block(header.parent_root) is not None:
                     continue
                 raise _Broken(f"a block of slot {header.slot} of another branch")
-            finding = await chain.take(data, peer)
+            finding = await chain.take_arrival(arrival)
             if isinstance(finding, Rejected):
                 self._blame(peer, LIE, f"{finding.kind}: {finding.message}")
                 raise _Broken(finding.message)
+            ahead.moved(arrival.root)
 
     def _able(self, height: int) -> list[PeerId]:
         now = self._now()
@@ -424,7 +459,7 @@ def _message(body: BlockBody) -> bytes:
     return encode_sent_block(SentBlock(body.block, body.input))
 
 
-def _read(decode: Any, data: bytes) -> Any:
+def _decoded(decode: Any, data: bytes) -> Any:
     try:
         return decode(data)
     except InvalidMessage as error:

@@ -20,6 +20,7 @@ __all__ = [
     "bls_aggregate",
     "bls_verify",
     "bls_verify_aggregate",
+    "bls_verify_many",
     "recover_address",
 ]
 
@@ -254,6 +255,25 @@ def bls_verify_aggregate(public_keys: Sequence[bytes], message: bytes, signature
     bool
     """
     return _core.bls_verify_aggregate(public_keys, message, signature)
+
+
+def bls_verify_many(signed: Sequence[tuple[bytes, bytes, bytes]]) -> bool:
+    """Check many signatures at once, in about half the time of one after the other.
+
+    Each counts a random number of times in one sum, so that wrong ones make up for each other with a chance
+    of 2^-64.
+
+    Parameters
+    ----------
+    signed
+        Public keys, messages and signatures from anywhere, as for `bls_verify`.
+
+    Returns
+    -------
+    bool
+        Whether there is at least one, and each is its key's signature of its message.
+    """
+    return _core.bls_verify_many(signed, secrets.token_bytes(32))
 
 
 def _digest(digest: bytes) -> bytes:
