@@ -16,6 +16,7 @@ from noria.cli import (
     dev,
     doctor,
     evm,
+    job,
     mine,
     miner,
     network,
@@ -50,6 +51,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(account.app, name="account")
 app.command("send", epilog=send.EXAMPLES)(send.send)
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.add_typer(job.app, name="job")
 app.add_typer(program.app, name="program")
 app.command("price", epilog=price.EXAMPLES)(price.price)
 app.add_typer(wallet.app, name="wallet")

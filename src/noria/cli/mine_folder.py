@@ -48,6 +48,10 @@ class Settings(msgspec.Struct, frozen=True):
     bootstrap: list[str] = []
 
 
+class _Address(msgspec.Struct):
+    rpc: str
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who mines: the account that is paid, and the key that signs blocks and votes."""
@@ -159,6 +163,24 @@ class MineFolder:
     def remember(self, settings: Settings) -> None:
         """Note how the network was reached."""
         _write(self.path / SETTINGS, msgspec.json.format(msgspec.json.encode(settings)))
+
+
+def running_url(folder: Path) -> str:
+    """Return where the node of a miner's folder answers.
+
+    Raises
+    ------
+    BadArgument
+        If it does not run.
+    """
+    try:
+        with (folder / NODE / "address.json").open("rb") as file:
+            return msgspec.json.decode(file.read(SETTINGS_BYTES_MAX), type=_Address).rpc
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        raise BadArgument(
+            f"no miner runs in {folder}: start it with `noria mine --dir {folder}`, name another folder with"
+            " --dir, or its node with --rpc"
+        ) from None
 
 
 def read_account(folder: Path) -> PrivateKey:

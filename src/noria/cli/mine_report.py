@@ -109,7 +109,8 @@ def short_money(wei: int) -> str:
     """Write an amount with four digits: nobody reads eighteen places."""
     from noria.primitives.amounts import format_amount
 
-    return f"{wei / 10**18:.4g} NOR" if wei >= 10**15 else format_amount(wei)
+    unit = 10 ** max(0, len(str(wei)) - 4)
+    return format_amount((wei + unit // 2) // unit * unit)
 
 
 def per_core_hour(wei_per_fuel: int) -> str:

@@ -90,6 +90,10 @@ class Mining:
 
     async def run(self, summary_seconds: float) -> None:
         """Do everything that is needed, then mine and tell of it until cancelled."""
+        if self._full.market is None:
+            raise CommandError(
+                f"the chain {self._place.chain.name} has no market: nobody can order work there"
+            )
         await self.catch_up()
         await self.register()
         await self._watch(summary_seconds)

@@ -140,6 +140,31 @@ def status(
     print(json.dumps(found, indent=2))
 
 
+@app.command(
+    "earnings", epilog=examples("noria miner earnings", "noria miner earnings --dir ./my-miner --json")
+)
+def earnings(
+    folder: Annotated[Path, typer.Option("--dir", help="Folder of the miner.")] = DEFAULT_FOLDER,
+    rpc: Annotated[
+        str | None, typer.Option("--rpc", help="URL of a miner's node.", show_default="that of the folder")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, max=1000, help="How many jobs to list, the latest.")] = 20,
+    json_output: JsonOption = False,
+) -> None:
+    """Print what a miner has earned: in all, and for its latest jobs."""
+    from noria.cli.mine_folder import running_url
+
+    url = rpc or running_url(folder)
+    node = Endpoint(url)
+    found = node.call("noria_earnings", jobs)
+    if found is None:
+        raise CommandError(f"the node at {url} takes no jobs: it has no miner's account")
+    if json_output:
+        print(json.dumps(found, indent=2))
+        return
+    _print_earnings(found)
+
+
 @app.command("exit", epilog=examples("noria miner exit", "noria miner exit --dir ./my-miner"))
 def leave(
     folder: Annotated[Path, typer.Option("--dir", help="Folder of the miner.")] = DEFAULT_FOLDER,
@@ -161,6 +186,27 @@ def leave(
 
 
 # ---------------------------------------------------------------- inside
+
+
+def _print_earnings(found: dict[str, Any]) -> None:
+    from noria.cli.mine_report import count_of, short_money
+
+    def nor(row: dict[str, Any], name: str) -> str:
+        return short_money(int(row[name]))
+
+    totals = found["totals"]
+    if found["jobs"]:
+        print(f"{'job':>7} {'k':>3}  {'state':<8} {'units':>9} {'fuel':>18} {'earned':>12} {'paid':>12}")
+    for row in found["jobs"]:
+        print(
+            f"{row['job']:>7} {row['k']:>3}  {row['state']:<8} {row['receipts']:>9,} {row['fuel']:>18,} "
+            f"{nor(row, 'earnedWei'):>12} {nor(row, 'paidWei'):>12}"
+        )
+    print(
+        f"{count_of(totals['jobs'], 'job')}, {totals['fuel']:,} fuel: {nor(totals, 'earnedWei')} earned, "
+        f"{nor(totals, 'paidWei')} paid, {nor(totals, 'gasWei')} spent on gas; {totals['creditedWeight']:,} "
+        "fuel count as weight"
+    )
 
 
 async def _leave(node: str | None, account: PrivateKey) -> dict[str, Any]:

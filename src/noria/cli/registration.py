@@ -98,4 +98,4 @@ def registry_call(signature: str, *values: object) -> bytes:
     from noria.primitives.hashes import keccak256
 
     inner = signature[signature.index("(") + 1 : -1]
-    return keccak256(signature.encode())[:4] + encode(inner.split(","), values)
+    return keccak256(signature.encode())[:4] + encode(inner.split(",") if inner else [], values)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
@@ -28,6 +29,7 @@ LINE_BYTES_MAX: Final = 64 << 20
 IN_FLIGHT_BYTES: Final = 256 << 20
 """Most bytes of input of the calls that wait or run."""
 IN_FLIGHT_PER_WORKER: Final = 8
+NO_ARGUMENTS: Final = b"[]\n"
 
 
 class MalformedLine(ValueError):
@@ -152,9 +154,9 @@ def map_lines(
     title: str,
     called: ScriptFunction,
     opened: AbstractContextManager[Runner],
-    lines: str,
+    lines: str | None,
     output: Path | None,
-) -> None:
+) -> Counts:
     """Call a function once for each line, wherever it runs, and write a line of JSON for each.
 
     Parameters
@@ -166,7 +168,13 @@ def map_lines(
     opened
         Opens whoever runs the calls, after files were found to be usable.
     lines, output
-        Where the calls come from and their results go; standard output if there is no file.
+        Where the calls come from, one without arguments if left out; and where their results go, standard
+        output if left out.
+
+    Returns
+    -------
+    Counts
+        Of lines and fuel.
 
     Raises
     ------
@@ -196,6 +204,7 @@ def map_lines(
         raise CommandError(f"{counts.not_run} lines could not be run: run the same command again")
     if counts.failed:
         raise LinesFailed(f"{counts.failed} of {counts.lines} lines failed: see their error in the results")
+    return counts
 
 
 class LinesFailed(CommandError):
@@ -316,7 +325,10 @@ class _Map:
 
 
 @contextmanager
-def _opened(lines: str, output: Path | None) -> Iterator[BinaryIO]:
+def _opened(lines: str | None, output: Path | None) -> Iterator[BinaryIO]:
+    if lines is None:
+        yield BytesIO(NO_ARGUMENTS)
+        return
     if lines == STDIO:
         yield sys.stdin.buffer
         return

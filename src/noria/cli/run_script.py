@@ -137,6 +137,11 @@ def report_of(answer: Answer, future: UnitFuture[Answer]) -> dict[str, Any]:
     """Say all about a call that is the same on every machine, in plain values."""
     record = future.record
     assert record is not None
+    return described(answer, record.fuel, record.unit_id.hex())
+
+
+def described(answer: Answer, fuel: int, unit: str) -> dict[str, Any]:
+    """Say in plain values how a call ended, what it burned, and by which name its unit is known again."""
     report: dict[str, Any] = {}
     if answer.failure is None:
         report["result"] = answer.result
@@ -144,5 +149,5 @@ def report_of(answer: Answer, future: UnitFuture[Answer]) -> dict[str, Any]:
         report["error"] = {"type": answer.failure.type, "message": answer.failure.message}
         if answer.failure.traceback:
             report["error"]["traceback"] = answer.failure.traceback
-    report |= {"fuel": record.fuel, "unit": record.unit_id.hex()}
+    report |= {"fuel": fuel, "unit": unit}
     return report | ({"log": answer.log} if answer.log else {})

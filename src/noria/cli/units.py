@@ -107,6 +107,15 @@ class Display:
         if self._progress is not None:
             self._progress.stop()
 
+    def update(self, done: int, note: str, stage: str = "") -> None:
+        """Show how many units have ended, and what is going on."""
+        if self._progress is None or self._task is None:
+            return
+        description = f"{self._title}: {stage}" if stage else self._title
+        self._progress.update(
+            self._task, description=description, total=self._total, completed=done, count=note
+        )
+
     def show(self, pool: WorkerPool, done: int = 0, note: str = "") -> None:
         """Show how far things are: the compilation of the program if that is under way, else the units."""
         if self._progress is None or self._task is None:
@@ -122,10 +131,7 @@ class Display:
                 count=count,
             )
         else:
-            description = self._title if load is None else f"{self._title}: {load.stage}"
-            self._progress.update(
-                self._task, description=description, total=self._total, completed=done, count=note
-            )
+            self.update(done, note, "" if load is None else load.stage)
 
 
 def await_unit(future: Future[T], pool: WorkerPool, display: Display) -> T:

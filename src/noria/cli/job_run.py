@@ -1,0 +1,254 @@
+"""``noria job run``: a script's function on miners' machines, once for each line of input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from noria.cli.errors import BadArgument
+from noria.cli.help import examples
+from noria.cli.node_access import NodeOption, money
+from noria.cli.run_script import Answer
+
+if TYPE_CHECKING:
+    from noria.cli.run_map import Runner
+    from noria.cli.units import Display
+    from noria.client.network_executor import Executor
+    from noria.market.requester.reasons import JobView
+    from noria.work.ids import UnitId
+    from noria.work.scripts import ScriptFunction
+
+EXAMPLES: Final = examples(
+    "noria job run script.py --map inputs.jsonl",
+    "noria job run script.py --function simulate --map inputs.jsonl --output results.jsonl --budget '5 NOR'",
+    "noria job run script.py --map - --confidence 0.999 --max-price '2 gwei' --receipts ./receipts",
+)
+ROOM: Final = 512
+"""Calls that wait or run at any time."""
+
+
+def run(
+    script: Annotated[Path, typer.Argument(help="A Python script.", metavar="SCRIPT")],
+    map_file: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            "-m",
+            metavar="FILE",
+            help="Call the function once for each line of JSON: an array holds positional arguments, an "
+            "object named ones, anything else is one argument. - is standard input.",
+            show_default="one call without arguments",
+        ),
+    ] = None,
+    function: Annotated[
+        str, typer.Option("--function", "-f", metavar="NAME", help="Which function of the script to call.")
+    ] = "main",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where the results go; without it, to standard output."
+        ),
+    ] = None,
+    receipts: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep what proves each call there, for `noria receipt verify`."),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="Most that all calls may cost; what is not used comes back.", metavar="AMOUNT")
+    ] = "2 NOR",
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=1, max=8, help="Miners that run each call and must agree.", show_default="2"),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Least probability that a result is right: chooses replicas and own runs."
+        ),
+    ] = None,
+    max_price: Annotated[
+        str | None,
+        typer.Option(
+            help="Most that a miner may ask for a fuel.", metavar="AMOUNT", show_default="8 times the usual"
+        ),
+    ] = None,
+    miners: Annotated[
+        int | None, typer.Option(min=1, max=16, help="Miners to draw.", show_default="4, or replicas and 1")
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="Seconds from now after which anybody may end the job.", show_default="none"
+        ),
+    ] = None,
+    fuel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Most fuel for one call, like 2e9.",
+            show_default="what wins miners blocks, then 1e12 for calls that need more",
+        ),
+    ] = None,
+    node: NodeOption = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Tell costs at the end as one line of JSON on standard error.")
+    ] = False,
+) -> None:
+    """Have miners call a script's function once for each line of input.
+
+    As `noria run script.py --map FILE` does on this machine, with the same results: each line of input gives
+    one line of output, and with `--output` the same command goes on where it was interrupted. Each call runs
+    on several miners, and its result counts if they agree. On a local network nothing need be set up.
+
+    Ctrl-C ends the job: miners stop, and what is left of the budget comes back. `noria job explain` says why
+    a job waits.
+
+    **Exit codes**: 0 all is well; 1 it could not be done, or one of the lines failed; 2 the command line is
+    wrong; 130 interrupted.
+    """
+    from noria.cli.run import parse_fuel
+    from noria.cli.run_map import map_lines
+    from noria.cli.run_script import read_function
+    from noria.node.logs import configure_logging
+
+    if confidence is not None and replicas is not None:
+        raise BadArgument("--confidence chooses the replicas: leave out --replicas")
+    limit = None if fuel is None else parse_fuel(fuel)
+    wei = money(budget, "--budget")
+    highest = None if max_price is None else money(max_price, "--max-price")
+    called = read_function(script, function)
+    if receipts is not None:
+        receipts.mkdir(parents=True, exist_ok=True)
+    # Standard output is for results; what matters to the user is told at the end.
+    configure_logging("warning")
+    views: list[JobView] = []
+
+    @contextmanager
+    def opened() -> Iterator[Runner]:
+        from noria.client.network_executor import FUEL_LIMIT_LONG, Executor
+
+        executor = Executor(
+            wei,
+            node=node,
+            replicas=replicas,
+            confidence=confidence,
+            max_price=highest,
+            miners=miners,
+            deadline=deadline,
+            fuel_limit=limit,
+            progress=False,
+            title=f"{script.name} {function}"[:100],
+        )
+        try:
+            yield ExecutorRunner(executor, called, receipts, FUEL_LIMIT_LONG if limit is None else limit)
+        except BaseException:
+            executor.shutdown(stop_running=True)
+            raise
+        else:
+            executor.shutdown()
+        finally:
+            views.append(executor.job.view())
+
+    try:
+        map_lines(script.name, called, opened(), map_file, output)
+    finally:
+        for view in views:
+            print(json.dumps(costs(view)) if json_output else summary(view), file=sys.stderr)
+
+
+class ExecutorRunner:
+    """Runs calls on miners' machines.
+
+    Parameters
+    ----------
+    executor
+        Who finds them, checks and pays.
+    called
+        The function.
+    receipts
+        Folder for what proves the calls, if that is wanted.
+    fuel
+        Most fuel that a call may burn.
+    """
+
+    def __init__(self, executor: Executor, called: ScriptFunction, receipts: Path | None, fuel: int) -> None:
+        from noria.market.requester.errors import NoAgreement, NoMachine, UnitRefused
+
+        self._executor, self._called, self._receipts, self._fuel = executor, called, receipts, fuel
+        self._names: dict[Future[Answer], str] = {}
+        self.room = ROOM
+        self.failures = (NoAgreement, NoMachine, UnitRefused)
+
+    def name(self, archive: bytes) -> UnitId:
+        """Return the name that the unit has with the highest limit: the one that `noria run` gives it."""
+        from noria.work.ids import blob_id, unit_id
+
+        return unit_id(self._executor.program, blob_id(archive), self._fuel)
+
+    def start(self, archive: bytes) -> Future[Answer]:
+        """Queue the unit."""
+        from noria.cli.run_script import conclude
+
+        future = self._executor.submit_archive(self._called.name, archive, conclude, self._called.part)
+        self._names[future] = self.name(archive).hex()
+        return future
+
+    def report(self, answer: Answer, future: Future[Answer]) -> dict[str, Any]:
+        """Say what is the same on every machine, and who ran it for what price."""
+        from noria.cli.run_script import described
+        from noria.client.network_futures import NetworkFuture
+        from noria.primitives.addresses import checksum_address
+
+        assert isinstance(future, NetworkFuture)
+        receipt = future.receipt
+        if self._receipts is not None:
+            receipt.save(self._receipts / f"{receipt.unit_id.hex()}.json")
+        return described(answer, future.fuel, self._names.pop(future)) | {
+            "cost_wei": str(future.cost),
+            "miners": [checksum_address(miner) for miner in receipt.miners],
+        }
+
+    def show(self, display: Display, done: int, note: str) -> None:
+        """Show how far the job is."""
+        view = self._executor.job.view()
+        ready = sum(place.state == "ready" for place in view.places)
+        stage = view.state if view.state != "running" else f"{ready} miners"
+        display.update(done, note, stage)
+
+
+def costs(view: JobView) -> dict[str, Any]:
+    """Say in plain values what a job has cost."""
+    return {
+        "job": view.job,
+        "state": view.state,
+        "units": view.units,
+        "done": view.done,
+        "failed": view.failed,
+        "fuel": view.fuel,
+        "spent_wei": view.spent,
+        "budget_wei": view.budget,
+        "miners": [
+            {"miner": place.miner, "units": place.done, "fuel": place.fuel, "earned_wei": place.earned}
+            for place in view.places
+        ],
+    }
+
+
+def summary(view: JobView) -> str:
+    """Say in one line what a job has cost."""
+    from noria.cli.mine_report import count_of, short_money
+
+    if view.job is None:
+        return "no job was opened, and nothing was spent"
+    worked = sum(place.done > 0 for place in view.places)
+    return (
+        f"job {view.job} is {view.state}: {count_of(view.done, 'unit')} by {count_of(worked, 'miner')}, "
+        f"{view.fuel:,} fuel, {short_money(int(view.spent))} of {short_money(int(view.budget))} spent"
+    )
