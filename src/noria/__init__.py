@@ -1,6 +1,7 @@
 """Noria: a node whose execution layer speaks Ethereum, and work that runs the same on every machine.
 
-`LocalExecutor` runs Python functions in the sandbox; it is loaded when it is asked for.
+`Executor` runs Python functions on miners' machines, `LocalExecutor` in the sandbox on this one; both are
+loaded when they are asked for.
 
 Rooms, lowest first; each imports only those below it:
 
@@ -21,11 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from noria.client.executor import LocalExecutor
+    from noria.client.network_executor import Executor
 
-__all__ = ["LocalExecutor"]
+__all__ = ["Executor", "LocalExecutor"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Executor":
+        from noria.client.network_executor import Executor
+
+        return Executor
     if name == "LocalExecutor":
         from noria.client.executor import LocalExecutor
 

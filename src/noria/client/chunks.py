@@ -21,11 +21,11 @@ Chunk: TypeAlias = tuple[list[Any], Exception | None]
 
 TARGET_SECONDS: Final = 0.075
 """Of a unit: long beside what it costs to hand one out, short beside anybody's patience."""
-FUEL_PER_SECOND: Final = 1e9
+FUEL_PER_SECOND: Final = 1e10
 """Assumed until miners have said how long units take."""
-FUEL_PER_SECOND_BOUNDS: Final = (1e8, 4e9)
+FUEL_PER_SECOND_BOUNDS: Final = (1e9, 4e10)
 CHUNK_MAX: Final = 4096
-FUEL_SHARE: Final = 4
+FUEL_SHARE: Final = 2
 """A unit is aimed at this part of the largest fuel limit that carries weight."""
 MEMORY: Final = 0.7
 """How much of what was known of a call's fuel stays when another chunk has ended."""

@@ -14,7 +14,6 @@ worth.
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import warnings
@@ -46,8 +45,10 @@ from noria.primitives.amounts import parse_amount
 from noria.primitives.types import UINT64_MAX, Address, Wei
 from noria.work.archive import join
 from noria.work.functions import CapturedFunction
+from noria.work.ids import ProgramId
 from noria.work.receipts import Status
 from noria.work.runtimes import Runtime
+from noria.work.workers import Outcome
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -165,7 +166,10 @@ class Executor(futures.Executor):
         self._bar: ProgressBar | None = None
         if self._console is not None:
             self._bar = ProgressBar(_look(self._tally, self._session), self._console)
-        _EXECUTORS.add(self)
+        # An executor that nobody holds any more finishes what it has, and its job is ended.
+        weakref.finalize(
+            self, self._session.close, wait=False, cancel_waiting=False, stop_running=False
+        ).atexit = False
 
     # ------------------------------------------------------------ concurrent.futures
 
@@ -260,6 +264,53 @@ class Executor(futures.Executor):
         self._runs.add(run)
         results = run.results(timeout)
         return results if chunksize == 1 else each_of(results)
+
+    @property
+    def program(self) -> ProgramId:
+        """The Python runtime, of which the job's units are."""
+        return self._session.program
+
+    def submit_archive(
+        self, name: str, archive: bytes, conclude: Callable[[Outcome], T], shared: bytes = b""
+    ) -> NetworkFuture[T]:
+        """Schedule a unit whose input was made elsewhere, as `noria.work.scripts` makes it.
+
+        Parameters
+        ----------
+        name
+            Of what is called, for people.
+        archive
+            The input.
+        conclude
+            Makes the result of how the unit ended.
+        shared
+            The function part of the archive, which travels once for all units that have it.
+
+        Raises
+        ------
+        RuntimeError
+            After `shutdown`.
+        """
+        self._check_open()
+        self._tally.expect(1)
+        try:
+            future: NetworkFuture[T] = NetworkFuture(name, conclude)
+            first = join(shared, b"") if shared else b""
+            parts = (make_part(first, is_shared=True), make_part(archive[len(first) :])) if first else None
+            limit = self._fuel_limit or self._session.facts.number("unit_fuel_max")
+            self._queue(
+                future,
+                parts or (make_part(archive),),
+                limit,
+                may_grow=self._fuel_limit is None,
+                note=None,
+                is_own=True,
+            )
+        except BaseException:
+            self._tally.end(1)
+            raise
+        future.add_done_callback(Ended(self._tally, 1))
+        return future
 
     def shutdown(
         self, wait: bool = True, *, cancel_futures: bool = False, stop_running: bool = False
@@ -465,7 +516,7 @@ class Executor(futures.Executor):
             started=future.begin,
         )
         future.keeper, future.unit = self._session, unit
-        self._session.add(unit, is_bounded=is_own)
+        self._session.add(unit, future, is_bounded=is_own)
 
     def _parts(self, captured: CapturedFunction, archive: bytes) -> tuple[Part, ...]:
         """Divide an archive: the function travels once, the arguments with their unit."""
@@ -478,8 +529,8 @@ class Executor(futures.Executor):
         if not self._warned:
             self._warned = True
             warnings.warn(
-                f"a call burned {limit:,} fuel and did not end; it runs again with {FUEL_LIMIT_LONG:,}. Units "
-                f"above {limit:,} fuel earn miners no weight, so that fewer take them: split the work",
+                f"a call burned {limit:,} fuel and did not end; it runs again with {FUEL_LIMIT_LONG:,}. "
+                f"Units above {limit:,} fuel earn miners no weight, so that fewer take them: split the work",
                 UnitsWithoutWeight,
                 stacklevel=2,
             )
@@ -512,14 +563,3 @@ def _look(tally: Tally, session: Session) -> Callable[[], Snapshot]:
         return Snapshot(tally.ended, tally.expected, view.fuel, None, session.note())
 
     return look
-
-
-_EXECUTORS: weakref.WeakSet[Executor] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """Finish what is under way before the interpreter ends, unless the user interrupted it."""
-    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
-    for executor in list(_EXECUTORS):
-        executor.shutdown(stop_running=interrupted)

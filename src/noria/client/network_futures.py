@@ -38,6 +38,7 @@ class NetworkFuture(Future[T]):
         self._settled: Settled | None = None
         self._earlier_cost = 0
         self._is_stopping = False
+        self._is_announced = False
         # Set by the executor, before anybody else has the future.
         self.keeper: UnitKeeper | None = None
         self.unit: WorkUnit | None = None
@@ -117,8 +118,9 @@ class NetworkFuture(Future[T]):
 
     def begin(self) -> bool:
         """Note that miners are about to get it; tell whether it is still wanted."""
-        if self.running():
-            return True
+        if self._is_announced:
+            return not super().cancelled()
+        self._is_announced = True
         return self.set_running_or_notify_cancel()
 
     def charge(self, settled: Settled) -> None:
@@ -144,6 +146,9 @@ class NetworkFuture(Future[T]):
     def fail(self, error: BaseException) -> None:
         """End without a result."""
         self.unit = self.keeper = self._conclude = None
+        if not self._is_announced:
+            # Whoever waits for a cancelled call is told only here.
+            self.begin()
         if not self.done():
             self.set_exception(error)
 

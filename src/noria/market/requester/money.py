@@ -16,6 +16,8 @@ START_UNITS: Final = 4
 MARGIN_NUMERATOR: Final = 3
 MARGIN_DENOMINATOR: Final = 2
 """Units differ: allow half as much again as is expected."""
+UNKNOWN_SHARE: Final = 8
+"""Part of a cap that is allowed before it is known what a unit burns."""
 WARN_NUMERATOR: Final = 4
 WARN_DENOMINATOR: Final = 5
 """Share of the budget after which somebody should be told."""
@@ -98,7 +100,8 @@ class PlaceLedger:
         most = fuel_limit * self.price
         trusted = min(outstanding, window, max(START_UNITS, 2 * self.units))
         if expected_fuel is None:
-            ahead = most
+            # Nothing is known: the miner will say what it needs.
+            ahead = min(most, self.cap // UNKNOWN_SHARE)
         else:
             ahead = int(min(expected_fuel, fuel_limit) * self.price) * trusted
             ahead = ahead * MARGIN_NUMERATOR // MARGIN_DENOMINATOR

@@ -58,7 +58,7 @@ class WorkUnit:
     settled, failed
         Told how it ended: exactly one of them is called, once.
     started
-        Told when a miner has it.
+        Told before the first miner gets it; it answers whether the unit is still wanted. Called once at most.
 
     Raises
     ------
@@ -86,7 +86,7 @@ class WorkUnit:
         *,
         settled: Callable[[Settled], None],
         failed: Callable[[Exception], None],
-        started: Callable[[], None] = lambda: None,
+        started: Callable[[], bool] = lambda: True,
     ) -> None:
         if not 1 <= len(parts) <= PARTS_MAX:
             raise ValueError(f"an input has 1 to {PARTS_MAX} parts, not {len(parts)}")
@@ -160,8 +160,10 @@ class Copy:
         What it says, once it has been opened.
     is_open
         Whether its result has been asked for.
+    waits_since
+        When something was asked for that has not come; 0 if nothing is.
     is_dropped
-        Whether nobody wants it any more.
+        Whether nobody counts on it any more.
     is_verified
         Whether its claim is what was accepted.
     """
@@ -174,6 +176,7 @@ class Copy:
     seal: Hash32 | None = None
     claim: Claim | None = None
     is_open: bool = False
+    waits_since: float = 0.0
     is_dropped: bool = False
     is_verified: bool = False
 
@@ -186,7 +189,7 @@ class UnitState:
     ----------
     unit
         What runs; None once it has ended, so that its input is let go.
-    unit_id, fuel_limit
+    unit_id, fuel_limit, input_bytes
         Of the unit.
     required
         Claims that must agree.
@@ -198,8 +201,8 @@ class UnitState:
         Places that get it no more.
     outcome
         Of the own run.
-    own_running
-        Whether that is under way.
+    own_running, own_failed
+        Whether that is under way, and whether this machine cannot do it.
     accepted
         What was accepted, once it has ended well.
     ended
@@ -213,12 +216,14 @@ class UnitState:
     unit: WorkUnit | None
     unit_id: UnitId
     fuel_limit: int
+    input_bytes: int
     required: int
     wants_own_run: bool
     copies: list[Copy] = field(default_factory=list)
     tried: set[int] = field(default_factory=set)
     outcome: Outcome | None = None
     own_running: bool = False
+    own_failed: bool = False
     accepted: Key | None = None
     ended: bool = False
     is_stopped: bool = False

@@ -1,0 +1,588 @@
+"""The life of one job: opened, assigned, worked on, closed.
+
+A `JobRunner` belongs to one event loop. It holds a `Dispatcher` and, for each drawn miner, a `Place`; it
+moves money between them, has further miners drawn when some fail, and watches the chain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import structlog
+
+from noria.market.access import ChainAccessError, Head
+from noria.market.contracts import Job, JobState
+from noria.market.contracts import Place as ChainPlace
+from noria.market.requester.chain import (
+    ASSIGN_AFTER_BLOCKS,
+    ASSIGN_WITHIN_BLOCKS,
+    JobChain,
+    JobPlan,
+    OpenedJob,
+)
+from noria.market.requester.checks import Claimant, ClaimRules
+from noria.market.requester.dispatch import Dispatcher
+from noria.market.requester.errors import BudgetSpent, JobClosed, JobError, JobNotOpened, NoMiners
+from noria.market.requester.evidence import Settled, SignedReceipt
+from noria.market.requester.journal import JobJournal, JournalError
+from noria.market.requester.link import WorkLink, WorkTransport
+from noria.market.requester.money import Purse
+from noria.market.requester.place import JobTerms, Place
+from noria.market.requester.reasons import JobView, PlaceView
+from noria.market.requester.sampling import OwnRuns
+from noria.market.requester.units import WorkUnit
+from noria.market.typed_data import Domain
+from noria.primitives.addresses import checksum_address
+from noria.primitives.amounts import format_amount
+from noria.primitives.background import BackgroundTasks
+from noria.primitives.keys import PrivateKey
+from noria.primitives.types import Wei
+
+TICK_SECONDS: Final = 0.25
+IDLE_SECONDS: Final = 0.05
+"""The same while nothing is left to do: whoever closes the job should not wait."""
+HEAD_SECONDS: Final = 5.0
+JOURNAL_SECONDS: Final = 0.5
+SPENT_SECONDS: Final = 2.0
+"""How long all miners must be without money before the budget counts as used up."""
+REPLACE_SECONDS: Final = 12.0
+"""After which a miner that cannot be reached is replaced."""
+EXTEND_PAUSE_SECONDS: Final = 20.0
+"""Between two attempts to draw a further miner."""
+FLUSH_SECONDS: Final = 4.0
+"""For the last batches to be offered and approved."""
+CLOSE_SECONDS: Final = 20.0
+PLACES_MAX: Final = 64
+KEY_STEP: Final = 1 << 16
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSetting:
+    """What a job is run with.
+
+    Attributes
+    ----------
+    plan
+        As it is opened.
+    sample
+        Share of the units that this machine runs, too.
+    session_key
+        Made for this job.
+    domain, rules
+        For signatures and receipts.
+    protocol
+        Name of the work protocol.
+    title, node
+        For people.
+    """
+
+    plan: JobPlan
+    sample: float
+    session_key: PrivateKey
+    domain: Domain
+    rules: ClaimRules
+    protocol: str
+    title: str = ""
+    node: str = ""
+
+
+class JobRunner:
+    """Runs one job.
+
+    Parameters
+    ----------
+    chain
+        Where it is opened.
+    transport
+        How miners are reached.
+    setting
+        What it is.
+    own_runs
+        What runs units on this machine; None where that cannot be.
+    journal
+        Where it is noted; None for nowhere.
+    warn
+        Told what the user should know while the job runs.
+    clock
+        Seconds.
+    """
+
+    def __init__(
+        self,
+        chain: JobChain,
+        transport: WorkTransport,
+        setting: JobSetting,
+        *,
+        own_runs: OwnRuns | None = None,
+        journal: JobJournal | None = None,
+        warn: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.state = "new"
+        self.problem = ""
+        self.opened: OpenedJob | None = None
+        self.places: list[Place] = []
+        plan = setting.plan
+        self._chain, self._transport, self._setting = chain, transport, setting
+        self._journal, self._warn, self._clock = journal, warn, clock
+        self._row: int | None = None
+        self._tasks = BackgroundTasks("job", expected=(ChainAccessError, JobError))
+        self.dispatcher = Dispatcher(
+            plan.replicas,
+            setting.sample,
+            own_runs=own_runs,
+            spawn=self._tasks.spawn,
+            keep=self._keep,
+            clock=clock,
+        )
+        self.purse = Purse(budget=plan.budget, free=plan.budget, share=plan.share)
+        self._receipts: list[tuple[SignedReceipt, bytes]] = []
+        self._began_at = clock()
+        self._journal_at = 0.0
+        self._spent_since: float | None = None
+        self._extend_at = 0.0
+        self._is_extending = False
+        self._head = 0
+        self._balance: int | None = None
+        self._generation = 0
+        self._closing = asyncio.Event()
+        self._hurry = False
+        self._over = asyncio.Event()
+        self._is_asked_to_close = False
+
+    # ------------------------------------------------------------ from whoever orders
+
+    def add(self, unit: WorkUnit) -> None:
+        """Take a unit on."""
+        if self.state in ("closing", "closed", "failed"):
+            unit.started()
+            unit.failed(JobClosed(self.problem or "the job is over: make another executor"))
+            return
+        self.dispatcher.add(unit)
+        self.dispatcher.fill()
+
+    def stop(self, unit: WorkUnit) -> None:
+        """Let nobody run a unit any more."""
+        self.dispatcher.stop(unit)
+        self.dispatcher.fill()
+
+    async def top_up(self, amount: int) -> None:
+        """Add to the budget.
+
+        Raises
+        ------
+        JobError, ChainAccessError
+            Where that cannot be.
+        """
+        if self.opened is None:
+            raise JobNotOpened("the job is not open yet: it is opened with the first call; try again then")
+        await self._chain.top_up(self.opened.number, amount)
+        self.purse.top_up(amount)
+        self._spent_since = None
+        self._see_to_money()
+
+    async def close(self, *, hurry: bool = False) -> None:
+        """End the job: what it still has is ended at once if there is hurry, and awaited otherwise."""
+        self._hurry = self._hurry or hurry
+        self._closing.set()
+        if self.state == "new":
+            self.state = "closed"
+            self._over.set()
+        await self._over.wait()
+
+    # ------------------------------------------------------------ its life
+
+    async def run(self) -> None:
+        """Open the job and see it through."""
+        try:
+            await self._open()
+            await self._assign()
+            self.state = "running"
+            await self._work()
+        except (JobError, ChainAccessError, JournalError) as error:
+            _log.info("job_failed", job=self.number, reason=str(error))
+            self.problem = str(error)
+            failure = error if isinstance(error, JobError) else JobError(str(error))
+            self.dispatcher.fail_all(failure)
+        finally:
+            try:
+                await self._finish()
+            finally:
+                self._over.set()
+
+    @property
+    def number(self) -> int | None:
+        """The job's number, once it is open."""
+        return None if self.opened is None else self.opened.number
+
+    async def _open(self) -> None:
+        self.state = "opening"
+        setting = self._setting
+        if self._journal is not None:
+            self._row = self._journal.create(
+                setting.domain.genesis_root,
+                self._chain.requester,
+                setting.session_key.secret,
+                title=setting.title,
+                node=setting.node,
+                budget=setting.plan.budget,
+            )
+        with suppress(ChainAccessError):
+            self._balance = await self._chain.balance()
+        self.opened = await self._chain.open(setting.plan, setting.session_key.address)
+        plan = setting.plan
+        self.purse.free = plan.budget - (plan.share * len(plan.named) if plan.named else 0)
+        _log.info("job_opened", job=self.opened.number, block=self.opened.block)
+        self._note(force=True)
+
+    async def _assign(self) -> None:
+        """Wait until the miners are drawn; have it done as soon as that can be."""
+        self.state = "assigning"
+        assigning: asyncio.Task[None] | None = None
+        number = 0
+        while not self._hurry:
+            head = await self._chain.wait_head(number, HEAD_SECONDS)
+            number = self._head = head.number
+            opened = self._still_open()
+            job = await self._chain.job(opened.number)
+            if job is None or job.session_key != self._setting.session_key.address:
+                await self._find_again()
+                continue
+            if job.state is JobState.ASSIGNED:
+                await self._look(job)
+                return
+            if job.state is not JobState.OPEN:
+                raise JobClosed(f"job {opened.number} was ended before its miners were drawn")
+            if head.number > opened.block + ASSIGN_WITHIN_BLOCKS:
+                price = format_amount(Wei(job.max_price))
+                raise NoMiners(
+                    f"nobody could assign job {opened.number} within {ASSIGN_WITHIN_BLOCKS} blocks: no "
+                    f"miner asks for at most {price} per fuel; raise max_price (`noria price` shows what "
+                    "miners ask), or wait for others to join"
+                )
+            if assigning is not None and assigning.done():
+                if (error := assigning.exception()) is not None:
+                    self.problem = f"the miners could not be drawn yet: {error}"
+                assigning = None
+            if assigning is None and head.number + 1 >= opened.block + ASSIGN_AFTER_BLOCKS:
+                assigning = self._tasks.spawn(self._chain.assign(opened.number))
+            self._note()
+
+    def _still_open(self) -> OpenedJob:
+        assert self.opened is not None
+        return self.opened
+
+    async def _find_again(self) -> None:
+        """Find the job's number after a reorganisation; places of the old one are void."""
+        former = self._still_open()
+        found = await self._chain.reopened(former, self._setting.session_key.address)
+        if found is None:
+            # Its transaction is waiting again; the sender sees to that.
+            self.problem = f"a reorganisation took job {former.number} back: it waits for a block again"
+            return
+        self.problem = ""
+        self.opened = found
+        self._generation += 1
+        for place in self.places:
+            place.close("a reorganisation took the job back")
+            self.dispatcher.place_lost(place.k)
+        self.places.clear()
+        self.purse.places.clear()
+        self.purse.raising.clear()
+        _log.warning("job_reopened", former=former.number, job=found.number)
+
+    async def _work(self) -> None:
+        self.problem = ""
+        watcher = self._tasks.spawn(self._watch())
+        try:
+            while True:
+                if self._hurry or (self._closing.is_set() and not self.dispatcher.live):
+                    return
+                if watcher.done():
+                    watcher.result()
+                    return
+                self.dispatcher.tick()
+                self._see_to_money()
+                self._see_to_places()
+                self._note()
+                if self._is_asked_to_close:
+                    raise JobClosed("the job was cancelled from elsewhere (`noria job cancel`)")
+                await asyncio.wait([watcher], timeout=TICK_SECONDS if self.dispatcher.live else IDLE_SECONDS)
+        finally:
+            watcher.cancel()
+
+    async def _watch(self) -> None:
+        """Follow the chain."""
+        number = self._head
+        while True:
+            try:
+                head: Head = await self._chain.wait_head(number, HEAD_SECONDS)
+                if head.number == number:
+                    continue
+                number = self._head = head.number
+                opened = self._still_open()
+                job = await self._chain.job(opened.number)
+                if job is None or job.session_key != self._setting.session_key.address:
+                    await self._find_again()
+                    continue
+                if job.state in (JobState.CLOSING, JobState.ENDED):
+                    raise JobClosed(
+                        f"job {opened.number} is over: its deadline has passed, or somebody closed it"
+                    )
+                if job.state is JobState.OPEN:
+                    # A reorganisation took the draw back.
+                    self._tasks.spawn(self._chain.assign(opened.number))
+                    continue
+                await self._look(job)
+                self.problem = ""
+            except ChainAccessError as error:
+                self.problem = f"the node cannot be asked: {error}"
+                await asyncio.sleep(1.0)
+
+    async def _look(self, job: Job) -> None:
+        """Read the places: new ones begin, caps that have changed are noted."""
+        rows = await self._chain.places(job.number)
+        if not self.purse.raising:
+            self.purse.free = job.free
+        known = {place.who.k: place for place in self.places}
+        for row in rows:
+            place = known.get(row.k)
+            if place is None:
+                self._begin(job, row)
+            elif place.who.miner != row.miner:
+                # Drawn anew after a reorganisation.
+                place.close("a reorganisation drew another miner")
+                self.dispatcher.place_lost(place.k)
+                self.places.remove(place)
+                self._generation += 1
+                self._begin(job, row)
+            elif row.k not in self.purse.raising and row.cap != place.ledger.cap:
+                place.ledger.cap = max(row.cap, place.ledger.allowed)
+                place.raised()
+        with suppress(ChainAccessError):
+            self._balance = await self._chain.balance()
+
+    def _begin(self, job: Job, row: ChainPlace) -> None:
+        setting = self._setting
+        who = Claimant(setting.domain.genesis_root, job.number, row.k, row.miner)
+        terms = JobTerms(
+            domain=setting.domain,
+            job=job.number,
+            session_key=setting.session_key,
+            program=setting.plan.program,
+            details=setting.plan.details,
+            rules=setting.rules,
+            peer=self._transport.peer_id,
+        )
+        ledger = self.purse.add_place(row.k, row.price + job.royalty, row.cap)
+
+        def banned(reason: str) -> None:
+            if self._journal is not None:
+                self._journal.ban(setting.domain.genesis_root, row.miner, reason)
+
+        place = Place(
+            who,
+            terms,
+            ledger,
+            WorkLink(self._transport, setting.protocol, self._clock),
+            find=lambda: self._chain.contact(row.miner),
+            events=self.dispatcher,
+            expected_fuel=lambda: self.dispatcher.expected_fuel,
+            banned=banned,
+            key=self._generation * KEY_STEP + row.k,
+            clock=self._clock,
+        )
+        self.places.append(place)
+        self.dispatcher.places[place.k] = place
+        bans = {} if self._journal is None else self._journal.bans(setting.domain.genesis_root)
+        if row.miner in bans:
+            ledger.is_banned = True
+            place.close(f"it lied before: {bans[row.miner].reason}")
+        else:
+            self._tasks.spawn(place.run())
+
+    # ------------------------------------------------------------ money and places
+
+    def _see_to_money(self) -> None:
+        working = [place for place in self.places if place.is_usable]
+        for place in working:
+            amount = self.purse.plan_raise(place.who.k, place.wanted(), others=len(working) - 1)
+            if amount > 0:
+                self.purse.begin_raise(place.who.k, amount)
+                self._tasks.spawn(self._raise_cap(place, amount))
+        if self.purse.should_warn():
+            spent, budget = format_amount(Wei(self.purse.spent)), format_amount(Wei(self.purse.budget))
+            self._warn(
+                f"{spent} of the budget of {budget} are spent: add to it with executor.top_up(…) if more is "
+                "to be done"
+            )
+        self._look_for_the_end_of_money(working)
+
+    async def _raise_cap(self, place: Place, amount: int) -> None:
+        ok = False
+        try:
+            await self._chain.raise_cap(self._still_open().number, place.who.k, amount)
+            ok = True
+        except ChainAccessError as error:
+            self.problem = f"a miner's share could not be raised: {error}"
+        finally:
+            if place.who.k in self.purse.places:
+                self.purse.end_raise(place.who.k, ok=ok)
+                place.raised()
+
+    def _look_for_the_end_of_money(self, working: list[Place]) -> None:
+        is_spent = (
+            bool(working)
+            and bool(self.dispatcher.live)
+            and not self.purse.raising
+            and self.purse.free <= 0
+            and all(place.is_stuck for place in working)
+        )
+        if not is_spent:
+            self._spent_since = None
+        elif self._spent_since is None:
+            self._spent_since = self._clock()
+        elif self._clock() - self._spent_since > SPENT_SECONDS:
+            self._spent_since = None
+            self.dispatcher.fail_all(
+                BudgetSpent(
+                    f"the budget is used up: {format_amount(Wei(self.purse.spent))} of "
+                    f"{format_amount(Wei(self.purse.budget))} are spent for {self.dispatcher.counts.done} "
+                    'units; executor.top_up("1 NOR") adds to it, then submit again what is missing'
+                )
+            )
+
+    def _see_to_places(self) -> None:
+        """Have a further miner drawn where one is missing for long."""
+        plan, now = self._setting.plan, self._clock()
+        if plan.named or self._is_extending or now < self._extend_at or not self.dispatcher.live:
+            return
+        missing = [
+            place
+            for place in self.places
+            if not place.is_usable and (place.is_over or now - (place.down_since or now) > REPLACE_SECONDS)
+        ]
+        usable = len(self.places) - len(missing)
+        wanted = plan.miners if len(self.places) >= plan.miners else plan.replicas
+        share = min(plan.share, self.purse.free - sum(self.purse.raising.values()))
+        if usable < wanted and len(self.places) < PLACES_MAX and share > 0:
+            self._is_extending = True
+            self._tasks.spawn(self._extend(share))
+
+    async def _extend(self, share: int) -> None:
+        try:
+            await self._chain.extend(self._still_open().number, share)
+            self.purse.free -= share
+            self._extend_at = self._clock() + 1.0
+        except ChainAccessError as error:
+            _log.info("job_not_extended", job=self.number, reason=str(error))
+            self._extend_at = self._clock() + EXTEND_PAUSE_SECONDS
+        finally:
+            self._is_extending = False
+
+    # ------------------------------------------------------------ the end
+
+    async def _finish(self) -> None:
+        """Approve the last batches, end the job, and leave."""
+        was_open = self.opened is not None
+        if self._hurry:
+            self.dispatcher.fail_all(JobClosed("the job was ended"))
+        if was_open:
+            self.state = "closing"
+            with suppress(TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout(1.0 if self._hurry else FLUSH_SECONDS):
+                    await self._flush()
+            await self._end_on_chain()
+        else:
+            self.state = "failed" if self.problem else "closed"
+        for place in self.places:
+            place.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await self._tasks.stop()
+        self._note(force=True)
+
+    async def _flush(self) -> None:
+        """Wait until each miner has the approvals of all that it has released."""
+        if self._hurry:
+            # What was cancelled must have been told.
+            while any(place.is_usable and place.is_cancelling for place in self.places):
+                await asyncio.sleep(0.01)
+            return
+        for place in self.places:
+            if place.is_usable:
+                place.flush()
+        while any(place.is_usable and not place.is_settled for place in self.places):
+            await asyncio.sleep(0.01)
+
+    async def _end_on_chain(self) -> None:
+        opened = self._still_open()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._chain.close(opened.number)
+                job = await self._chain.job(opened.number)
+            if job is not None and job.state is JobState.ENDED:
+                self.state = "closed"
+        except (ChainAccessError, TimeoutError) as error:
+            self.problem = self.problem or f"the job could not be ended on chain yet: {error}"
+            _log.warning("job_not_closed", job=opened.number, reason=str(error))
+
+    # ------------------------------------------------------------ what is known
+
+    def _keep(self, settled: Settled) -> None:
+        self._receipts.extend((signed, settled.log) for signed in settled.replicas)
+
+    def _note(self, *, force: bool = False) -> None:
+        """Write down where the job stands, now and then."""
+        now = self._clock()
+        if (
+            self._journal is None
+            or self._row is None
+            or (not force and now - self._journal_at < JOURNAL_SECONDS)
+        ):
+            return
+        self._journal_at = now
+        receipts, self._receipts = self._receipts, []
+        if receipts:
+            self._journal.add_receipts(self._row, receipts)
+        wants_close = self._journal.update(
+            self._row, number=self.number, state=self.state, view=msgspec.json.encode(self.view())
+        )
+        self._is_asked_to_close = self._is_asked_to_close or wants_close
+
+    def view(self) -> JobView:
+        """Return a snapshot."""
+        setting, plan, counts = self._setting, self._setting.plan, self.dispatcher.counts
+        places: tuple[PlaceView, ...] = tuple(place.view() for place in self.places)
+        return JobView(
+            state=self.state,
+            requester=checksum_address(self._chain.requester),
+            budget=str(self.purse.budget),
+            max_price=str(plan.max_price),
+            miners=plan.miners,
+            replicas=plan.replicas,
+            job=self.number,
+            balance=None if self._balance is None else str(self._balance),
+            free=str(max(0, self.purse.free)),
+            spent=str(self.purse.spent),
+            sample=setting.sample,
+            is_directed=bool(plan.named),
+            opened_block=0 if self.opened is None else self.opened.block,
+            head_block=self._head,
+            units=counts.units,
+            done=counts.done,
+            failed=counts.failed + counts.stopped,
+            waiting=self.dispatcher.waiting,
+            fuel=counts.fuel,
+            places=places,
+            problem=self.problem,
+            seconds=round(self._clock() - self._began_at, 1),
+        )

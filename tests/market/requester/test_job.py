@@ -1,0 +1,376 @@
+"""A requester's job over miners that are honest, broken or liars."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from noria.market.messages import BatchOffer, Result
+from noria.market.requester.errors import BudgetSpent, JobClosed, NoAgreement, NoMachine, NotFunded
+from noria.market.requester.evidence import Settled
+from noria.primitives.hashes import blake3
+from noria.primitives.types import NOR
+from noria.work.workers import Outcome
+from tests.market.requester.fakes import FakeMiner, TruthfulRuns, Wanted, Ways, key_of
+from tests.market.requester.jobs import RunningJob, running_job
+
+
+def inputs(count: int, prefix: str = "unit") -> list[bytes]:
+    return [f"{prefix} {number}".encode() for number in range(count)]
+
+
+def right(wanted: list[Wanted]) -> None:
+    """Each unit was told once, and what was told is true."""
+    for each in wanted:
+        assert each.told == each.started == 1
+        settled: Settled = each.future.result()
+        assert (settled.status, settled.output, settled.fuel) == (
+            each.expected.status,
+            each.expected.output,
+            each.expected.fuel,
+        )
+
+
+async def banned(job: RunningJob, k: int) -> str:
+    place = job.runner.places[k]
+    assert place.state == "banned"
+    return place.reason
+
+
+async def test_units_go_to_as_many_miners_as_there_are_replicas() -> None:
+    async with running_job([FakeMiner(number) for number in range(3)]) as job:
+        wanted = job.order(*inputs(60))
+        await job.results(wanted)
+        right(wanted)
+        for each in wanted:
+            replicas = each.future.result().replicas
+            assert len(replicas) == 2
+            assert len({signed.receipt.miner for signed in replicas}) == 2
+            assert all(signed.seal is not None for signed in replicas)
+        job.check_money()
+        assert all(place.ledger.units > 0 for place in job.runner.places)
+        assert not any(place.ledger.is_banned for place in job.runner.places)
+
+
+async def test_one_replica_needs_no_seal() -> None:
+    async with running_job([FakeMiner(0)], replicas=1) as job:
+        wanted = job.order(*inputs(20))
+        await job.results(wanted)
+        right(wanted)
+        assert wanted[0].future.result().replicas[0].seal is None
+        job.check_money()
+
+
+async def test_a_shared_part_travels_once_to_each_miner() -> None:
+    miners = [FakeMiner(0), FakeMiner(1)]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(30), shared=b"function" * 1000)
+        await job.results(wanted)
+        right(wanted)
+        for miner in miners:
+            [place] = miner.places.values()
+            assert len(place.blobs) == 1
+
+
+async def test_long_inputs_and_outputs_go_piece_by_piece() -> None:
+    async with running_job([FakeMiner(0), FakeMiner(1)]) as job:
+        wanted = job.order(b"long" + bytes(3 << 20), b"long output")
+        await job.results(wanted)
+        right(wanted)
+
+
+# ---------------------------------------------------------------- liars
+
+
+def flip_a_bit(outcome: Outcome, data: bytes) -> Outcome:
+    output = bytes([outcome.output[0] ^ 1]) + outcome.output[1:]
+    return replace(outcome, output=output)
+
+
+def inflate(outcome: Outcome, data: bytes) -> Outcome:
+    return replace(outcome, fuel=outcome.fuel + 1)
+
+
+def collude(outcome: Outcome, data: bytes) -> Outcome:
+    return replace(outcome, output=blake3(b"a plausible lie" + data))
+
+
+@pytest.mark.parametrize("lie", [flip_a_bit, inflate, collude])
+async def test_who_lies_is_found_out_by_an_own_run_and_banned(lie: object) -> None:
+    runs = TruthfulRuns()
+    miners = [FakeMiner(0), FakeMiner(1, Ways(lie=lie)), FakeMiner(2)]  # type: ignore[arg-type]
+    async with running_job(miners, own_runs=runs) as job:
+        wanted = job.order(*inputs(40))
+        await job.results(wanted)
+        right(wanted)
+        assert "is wrong" in await banned(job, 1)
+        assert runs.runs >= 1
+        assert all(
+            key_of(1).address != signed.receipt.miner for w in wanted for signed in w.future.result().replicas
+        )
+        job.check_money()
+
+
+async def test_without_own_runs_a_third_miner_decides() -> None:
+    miners = [FakeMiner(0), FakeMiner(1, Ways(lie=flip_a_bit)), FakeMiner(2)]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(20))
+        await job.results(wanted)
+        right(wanted)
+        assert "another output" in await banned(job, 1)
+
+
+async def test_two_miners_that_disagree_and_nobody_else() -> None:
+    async with running_job([FakeMiner(0), FakeMiner(1, Ways(lie=flip_a_bit))]) as job:
+        [wanted] = job.order(b"a unit")
+        await job.results([wanted])
+        with pytest.raises(NoAgreement, match="gave different results"):
+            wanted.future.result()
+        assert wanted.told == 1
+
+
+async def test_colluding_liars_are_caught_by_the_sample() -> None:
+    runs = TruthfulRuns()
+    miners = [FakeMiner(number, Ways(lie=collude)) for number in range(2)]
+    honest = [FakeMiner(number) for number in range(2, 4)]
+    async with running_job(miners, sample=1.0, own_runs=runs, spare=honest) as job:
+        wanted = job.order(*inputs(10))
+        await job.results(wanted)
+        right(wanted)
+        assert {job.runner.places[k].state for k in (0, 1)} == {"banned"}
+        assert job.chain.calls.count("extend") >= 1
+
+
+@pytest.mark.parametrize(
+    ("ways", "why"),
+    [
+        (Ways(signs_with=key_of(55)), "not signed by the miner"),
+        (Ways(change_result=lambda r: _with(r, index=r.index + 5_000), resigns=True), "has index"),
+        (Ways(change_result=lambda r: _with(r, index=0), resigns=True), "index 0 for two receipts"),
+        (Ways(change_result=lambda r: _with(r, weight=r.fuel - 1)), "none"),
+        (
+            Ways(change_result=lambda r: _with(r, output=b"other", output_bytes=5)),
+            "not what its receipt names",
+        ),
+        (Ways(change_result=lambda r: _with(r, nonce=bytes(32))), "not the one that was sealed"),
+        (Ways(change_result=lambda r: _with(r, fuel=2**40, weight=0)), "above its unit's limit"),
+        (Ways(change_result=lambda r: _with(r, number=r.number + 10**6)), "never ordered"),
+        (Ways(shows_unasked=True), "before it was asked for"),
+    ],
+)
+async def test_what_cannot_be_true_is_seen_at_once(ways: Ways, why: str) -> None:
+    miners = [FakeMiner(0, ways), FakeMiner(1), FakeMiner(2)]
+    async with running_job(miners, own_runs=TruthfulRuns()) as job:
+        wanted = job.order(*inputs(20))
+        await job.results(wanted)
+        right(wanted)
+        assert why in await banned(job, 0)
+        job.check_money()
+
+
+def _with(result: Result, **changes: object) -> Result:
+    import msgspec
+
+    return msgspec.structs.replace(result, **changes)
+
+
+# ---------------------------------------------------------------- batches
+
+
+async def test_batches_are_approved_once_their_receipts_are_right() -> None:
+    miners = [FakeMiner(0), FakeMiner(1)]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(32))
+        await job.results(wanted)
+        closing = asyncio.ensure_future(job.runner.close())
+        async with asyncio.timeout(10):
+            await closing
+        for miner in miners:
+            [place] = miner.places.values()
+            assert not place.offers
+            assert not place.unbatched
+            assert len(place.approved) >= 4
+        signed = wanted[0].future.result().replicas[0]
+        proven = signed.find_proof()
+        assert proven is not None
+        assert proven.proof.receipt == signed.receipt
+
+
+def other_root(offer: BatchOffer) -> BatchOffer:
+    import msgspec
+
+    return msgspec.structs.replace(offer, root=bytes(32))
+
+
+def more_fuel(offer: BatchOffer) -> BatchOffer:
+    import msgspec
+
+    return msgspec.structs.replace(offer, fuel=offer.fuel + 1, weight=offer.weight + 1)
+
+
+@pytest.mark.parametrize("change", [other_root, more_fuel])
+async def test_a_batch_of_something_else_is_not_approved(change: object) -> None:
+    miners = [FakeMiner(0, Ways(change_offer=change)), FakeMiner(1), FakeMiner(2)]  # type: ignore[arg-type]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(60))
+        await job.results(wanted)
+        right(wanted)
+        async with asyncio.timeout(10):
+            while job.runner.places[0].state != "banned":
+                await asyncio.sleep(0.01)
+        assert "another root or with other sums" in job.runner.places[0].reason
+        [place] = miners[0].places.values()
+        assert not place.approved
+
+
+# ---------------------------------------------------------------- machines
+
+
+async def test_a_miner_that_dies_is_replaced_by_others() -> None:
+    miners = [FakeMiner(0, Ways(dies_after=5)), FakeMiner(1), FakeMiner(2)]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(40))
+        await job.results(wanted)
+        right(wanted)
+        job.check_money()
+
+
+async def test_a_miner_that_comes_back_goes_on() -> None:
+    miners = [FakeMiner(0, Ways(dies_after=5)), FakeMiner(1)]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(40))
+        while miners[0].is_up:
+            await asyncio.sleep(0.01)
+        miners[0].ways.dies_after = None
+        miners[0].forget()
+        miners[0].is_up = True
+        await job.results(wanted)
+        right(wanted)
+
+
+async def test_a_miner_that_never_answers_hinders_nobody() -> None:
+    miners = [FakeMiner(0, Ways(answers=False)), FakeMiner(1), FakeMiner(2)]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(20))
+        await job.results(wanted)
+        right(wanted)
+
+
+async def test_a_slow_copy_is_run_elsewhere_near_the_end() -> None:
+    miners = [FakeMiner(0), FakeMiner(1), FakeMiner(2)]
+    async with running_job(miners) as job:
+        await job.results(job.order(*inputs(10)))
+        miners[0].ways.delay_seconds = 3_600.0
+        wanted = job.order(*inputs(6, "late"))
+        await job.results(wanted)
+        right(wanted)
+        assert job.runner.dispatcher.counts.replaced >= 1
+
+
+async def test_a_machine_s_failure_is_no_result() -> None:
+    miners = [FakeMiner(0, Ways(fails_machine=True)), FakeMiner(1), FakeMiner(2)]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(10))
+        await job.results(wanted)
+        right(wanted)
+        assert not job.runner.places[0].ledger.is_banned
+
+
+async def test_a_unit_that_no_machine_can_run_is_given_up() -> None:
+    miners = [FakeMiner(number, Ways(fails_machine=True)) for number in range(3)]
+    async with running_job(miners) as job:
+        [wanted] = job.order(b"too much")
+        await job.results([wanted])
+        with pytest.raises(NoMachine, match="no memory"):
+            wanted.future.result()
+        assert wanted.told == 1
+
+
+# ---------------------------------------------------------------- money
+
+
+async def test_the_budget_ends_by_name_and_more_can_be_added() -> None:
+    # A unit costs about 10^12 wei at each miner.
+    budget = 20 * 10**12
+    async with running_job([FakeMiner(0), FakeMiner(1)], budget=budget) as job:
+        wanted = job.order(*inputs(30))
+        await job.results(wanted)
+        done = [each for each in wanted if each.future.exception() is None]
+        spent = [each for each in wanted if isinstance(each.future.exception(), BudgetSpent)]
+        assert len(done) + len(spent) == 30
+        assert 5 <= len(done) <= 10
+        assert "executor.top_up" in str(spent[0].future.exception())
+        job.check_money()
+        assert job.runner.purse.spent <= budget
+        await job.runner.top_up(100 * 10**12)
+        more = job.order(*inputs(30, "more"))
+        await job.results(more)
+        right(more)
+        job.check_money()
+
+
+async def test_caps_are_raised_from_what_is_free() -> None:
+    async with running_job([FakeMiner(0), FakeMiner(1)], budget=100 * 10**12) as job:
+        wanted = job.order(*inputs(40))
+        await job.results(wanted)
+        right(wanted)
+        assert "raise_cap" in job.chain.calls
+        job.check_money()
+
+
+async def test_too_little_money() -> None:
+    async with running_job([FakeMiner(0)], replicas=1, budget=1000 * NOR) as job:
+        [wanted] = job.order(b"unit")
+        await job.results([wanted])
+        with pytest.raises(NotFunded):
+            wanted.future.result()
+        assert job.runner.view().state == "failed"
+
+
+# ---------------------------------------------------------------- ends
+
+
+async def test_stopped_units_are_taken_back_and_end_once() -> None:
+    miners = [FakeMiner(0, Ways(delay_seconds=3_600)), FakeMiner(1, Ways(delay_seconds=3_600))]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(20))
+        async with asyncio.timeout(10):
+            while not all(miner.places and len(next(iter(miner.places.values())).units) for miner in miners):
+                await asyncio.sleep(0.01)
+        for each in wanted:
+            job.runner.stop(each.unit)
+        assert all(each.told == 1 for each in wanted)
+        async with asyncio.timeout(10):
+            while any(place.units for miner in miners for place in miner.places.values()):
+                await asyncio.sleep(0.01)
+
+
+async def test_a_closed_job_takes_no_units() -> None:
+    async with running_job([FakeMiner(0), FakeMiner(1)]) as job:
+        await job.results(job.order(b"one"))
+        await job.runner.close()
+        assert "close" in job.chain.calls
+        [late] = job.order(b"two")
+        with pytest.raises(JobClosed):
+            late.future.result()
+
+
+async def test_a_job_that_somebody_closes_ends_by_name() -> None:
+    miners = [FakeMiner(0, Ways(delay_seconds=3_600)), FakeMiner(1)]
+    async with running_job(miners) as job:
+        wanted = job.order(*inputs(3))
+        async with asyncio.timeout(10):
+            while job.runner.state != "running":
+                await asyncio.sleep(0.01)
+        await job.chain.close(7)
+        await job.results(wanted)
+        with pytest.raises(JobClosed, match="is over"):
+            wanted[0].future.result()
+
+
+async def test_units_wait_until_the_miners_are_drawn() -> None:
+    async with running_job([FakeMiner(0), FakeMiner(1)]) as job:
+        wanted = job.order(*inputs(3))
+        assert job.runner.dispatcher.waiting == 3
+        await job.results(wanted)
+        assert job.chain.calls[:2] == ["open", "assign"]
