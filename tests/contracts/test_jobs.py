@@ -125,7 +125,7 @@ def test_a_job_is_kept_as_it_was_opened(market: Market) -> None:
         ({"deadline": 2**40}, "no such deadline"),
     ],
 )
-def test_a_job_that_cannot_be_is_refused(market: Market, fields: dict[str, int], reason: str) -> None:
+def test_a_job_that_cannot_be_is_refused(market: Market, fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(Reverted, match=f"JobMarket: {reason}"):
         market.open(**fields)
     assert market.network.balance(JOB_MARKET) == 0
