@@ -600,6 +600,10 @@ def _hired_at(job: uint256, k: uint256, head: uint256) -> Hired:
         requester=convert(head & LOW_160, address),
         session_key=convert(self._keys[job] & LOW_160, address),
         creditable=(
-            head & OPEN_INPUTS != 0 and head & DIRECTED == 0 and (head >> REPLICAS_AT) & 255 >= REPLICAS_FOR_CREDIT
+            head & OPEN_INPUTS != 0
+            and head & DIRECTED == 0
+            and (head >> REPLICAS_AT) & 255 >= REPLICAS_FOR_CREDIT
+            # Fewer may have been drawn than were asked for.
+            and (head >> PLACES_AT) & 255 >= REPLICAS_FOR_CREDIT
         ),
     )

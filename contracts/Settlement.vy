@@ -257,11 +257,12 @@ def finalize(job: uint256, k: uint256, roots: DynArray[bytes32, LIST_MAX]):
 @external
 def credit(job: uint256, k: uint256, roots: DynArray[bytes32, LIST_MAX]):
     """
-    @notice Make weight of paid batches of a drawn, public job with two replicas or more, T_CHALLENGE blocks after they
-            were committed. Those credited already are passed over; one whose fee backs nothing may be tried again.
+    @notice Make weight of paid batches of a drawn, public job with two replicas and two miners or more, T_CHALLENGE
+            blocks after they were committed. Those credited already are passed over; one whose fee backs nothing may be
+            tried again.
     """
     hired: Hired = staticcall JobMarket(JOB_MARKET).hired(job, k)
-    assert hired.creditable, "Settlement: only drawn, public jobs with two replicas earn credit"
+    assert hired.creditable, "Settlement: only drawn, public jobs with two replicas and miners earn credit"
     items: DynArray[Item, LIST_MAX] = []
     for root: bytes32 in roots:
         word: uint256 = self._require_batch(job, k, hired.miner, root)

@@ -34,7 +34,7 @@ from tests.contracts.market import (
     made,
     market_spec,
 )
-from tests.contracts.network import Reverted, address
+from tests.contracts.network import Reverted, address, genesis_miner
 
 ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 PLENTY = 10**9
@@ -501,9 +501,25 @@ def test_only_drawn_public_replicated_work_is_credited(market: Market, fields: d
     drawn = [0, 1, 2] if "named" in fields else market.assign(job)
     market.commit_approved(job, 0, drawn[0], made(1))
     market.pass_blocks(CHALLENGE)
-    with pytest.raises(Reverted, match="only drawn, public jobs with two replicas earn credit"):
+    with pytest.raises(Reverted, match="only drawn, public jobs with two replicas and miners"):
         market.credit(job, 0, [made(1)])
     assert lines(market, drawn[0]) == []
+
+
+def test_a_miner_alone_earns_no_credit(tmp_path: Path) -> None:
+    spec = market_spec()
+    miners = (genesis_miner(0, ask_price=DEAR), genesis_miner(1, ask_price=DEAR + 1))
+    market = Market.start(tmp_path / "engine", dataclasses.replace(spec, miners=miners))
+    try:
+        # A price at which only one can be drawn makes no job of two replicas.
+        job, drawn = market.running(miners=2, max_price=DEAR, value=10**9, share=10**8)
+        assert drawn == [0]
+        market.commit_approved(job, 0, 0, made(1))
+        market.pass_blocks(CHALLENGE)
+        with pytest.raises(Reverted, match="only drawn, public jobs with two replicas and miners"):
+            market.credit(job, 0, [made(1)])
+    finally:
+        market.network.engine.close()
 
 
 def test_what_is_credited_can_be_voided_once_found_wrong(tmp_path: Path) -> None:

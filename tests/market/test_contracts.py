@@ -253,7 +253,8 @@ async def test_a_job_is_read_through_its_life(market: Market, access: EngineAcce
         developer=address(DEVELOPER),
         royalty=3,
     )
-    assert job.earns_credit
+    # Nobody has been drawn.
+    assert not job.earns_credit
     assert not job.takes_commits(market.block, CLOSE)
     assert await read_place(access, number, 0) is None
     assert await read_places(access, number) == []
@@ -290,13 +291,19 @@ async def test_a_job_is_read_through_its_life(market: Market, access: EngineAcce
 
 @pytest.mark.parametrize(
     ("fields", "credit"),
-    [({}, True), ({"public": False}, False), ({"directed": True}, False), ({"replicas": 1}, False)],
+    [
+        ({}, True),
+        ({"public": False}, False),
+        ({"directed": True}, False),
+        ({"replicas": 1}, False),
+        ({"places": 1}, False),
+    ],
 )
 def test_which_jobs_earn_credit(fields: dict[str, Any], credit: bool) -> None:
     job = contracts.Job(
         **{
             **{field.name: 1 for field in dataclasses.fields(contracts.Job)},
-            **{"public": True, "directed": False, "replicas": 2},
+            **{"public": True, "directed": False, "replicas": 2, "places": 2},
             **fields,
         }
     )

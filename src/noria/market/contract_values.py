@@ -83,8 +83,13 @@ class Job:
 
     @property
     def earns_credit(self) -> bool:
-        """Whether its batches can become weight."""
-        return self.public and not self.directed and self.replicas >= REPLICAS_FOR_CREDIT
+        """Whether its batches can become weight, with the places that it has now."""
+        return (
+            self.public
+            and not self.directed
+            and self.replicas >= REPLICAS_FOR_CREDIT
+            and self.places >= REPLICAS_FOR_CREDIT
+        )
 
     def takes_commits(self, block: int, close_blocks: int) -> bool:
         """Tell whether a commit in block `block` would come in time; `close_blocks` is ``T_CLOSE``."""

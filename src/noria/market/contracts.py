@@ -1,7 +1,8 @@
 """The market's contracts as values: what they answer, what their calls take and what they log.
 
-Calls are made in `noria.market.contract_calls`, events read in `noria.market.contract_events`, and what there is
-to know is in `noria.market.contract_values`; all are offered here again, so that this is the one place to look.
+Calls are made in `noria.market.contract_calls`, events read in `noria.market.contract_events`, and what there
+is to know is in `noria.market.contract_values`; all are offered here again, so that this is the one place to
+look.
 """
 
 from __future__ import annotations
