@@ -38,11 +38,8 @@ help: ## Show this list
 
 build: $(STAMPS)/extension runtime ## Build everything; leaves .venv/bin/noria
 
-demo: build ## Use a real ERC-20 on a development chain; render a picture in the sandbox
-	$(call say,A token on a development chain)
-	@$(BIN)/python examples/erc20_demo.py
-	$(call say,A picture from the sandbox: each tile is a unit of work)
-	@$(BIN)/python -m examples.render.render --output build/noria.png
+demo: build ## A job on four miners: a picture, its price, its proof, and the block that it earned
+	@$(BIN)/python -m examples.demo.demo --dir build/demo-network --output build/noria.png
 
 test: build peers ## All Rust and Python tests
 	$(call say,Rust tests)

@@ -32,7 +32,7 @@ PAID_SECONDS: Final = 90.0
 BLOCK_SECONDS: Final = 180.0
 POLL_SECONDS: Final = 0.5
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoFailed(Exception):
@@ -95,9 +95,14 @@ class Watch:
 
 def show_report(report: dict[str, Any], output: Path) -> None:
     """Print what was done, by whom, for how much, and what speaks for its being right."""
-    table = Table("miner", "units", "fuel", "earned", title=f"job {report['job']}", title_justify="left")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("miner", no_wrap=True)
+    for name in ("units", "fuel", "earned"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in report["miners"]:
-        table.add_row(row["miner"], f"{row['units']:,}", f"{row['fuel']:,}", format_amount(int(row["wei"])))
+        earned = format_amount(int(row["wei"]))
+        table.add_row(row["miner"], f"{row['units']:,}", f"{row['fuel']:,}", earned)
+    console.print(f"job {report['job']}")
     console.print(table)
     console.print(f"picture     {output}")
     console.print(f"cost        {format_amount(int(report['spent_wei']))}; what is left comes back")
