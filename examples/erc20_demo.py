@@ -4,8 +4,8 @@ Starts ``noria dev``, and then does what anybody would do with any Ethereum node
 contract, mints, transfers, approves, reads events, meets a revert and looks at a trace. Every answer is
 checked.
 
-Run it with ``.venv/bin/python examples/erc20_demo.py``. It exits 0 when everything was as it must be, and 1 with
-one line when not.
+Run it with ``.venv/bin/python examples/erc20_demo.py``. It exits 0 when everything was as it must be, and 1
+with one line when not.
 """
 
 import json
