@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import queue
 import sys
 import threading
@@ -17,16 +18,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-import structlog
-
 from noria.client.chain_setup import Connected, connect, fund, own_runs_of, pinned_program, setting_of
+from noria.client.leftovers import close_leftovers
 from noria.client.network_futures import AnyNetworkFuture
 from noria.client.wallet import Wallet, open_wallet
+from noria.market.access import ChainAccessError
 from noria.market.requester.confidence import Choice
 from noria.market.requester.errors import JobError
 from noria.market.requester.evidence import Settled
 from noria.market.requester.job import JobRunner
-from noria.market.requester.journal import JobJournal
+from noria.market.requester.journal import JobJournal, JournalError
 from noria.market.requester.reasons import JobView
 from noria.market.requester.sampling import PoolRuns
 from noria.market.requester.units import WorkUnit
@@ -46,9 +47,10 @@ TOP_UP_SECONDS: Final = 120.0
 CLOSE_SECONDS: Final = 60.0
 """For the end of a job after its last unit."""
 HURRY_SECONDS: Final = 30.0
+TIDY_SECONDS: Final = 1.0
 JOIN_SECONDS: Final = 5.0
 
-_log = structlog.get_logger(__name__)
+LOGGER: Final = logging.getLogger("noria.jobs")
 
 
 class BudgetRunsOut(UserWarning):
@@ -231,7 +233,20 @@ class Session:
         for unit in self._early:
             self._runner.add(unit)
         self._early.clear()
-        await self._runner.run()
+        tidying = self._loop.create_task(self._tidy(self._journal))
+        try:
+            await self._runner.run()
+        finally:
+            tidying.cancel()
+
+    async def _tidy(self, journal: JobJournal) -> None:
+        """See to jobs that earlier programs left behind, once this one has its miners."""
+        while self._runner is not None and self._runner.state in ("new", "opening", "assigning"):
+            await asyncio.sleep(TIDY_SECONDS)
+        try:
+            await close_leftovers(self._connected.access, self.wallet, journal)
+        except (JournalError, ChainAccessError) as error:
+            LOGGER.info("what earlier programs left could not be seen to: %s", error)
 
     def view(self) -> JobView:
         """Return the job's snapshot."""
@@ -328,7 +343,7 @@ class Session:
             try:
                 self._ask(self._leave(hurry), HURRY_SECONDS if hurry else CLOSE_SECONDS)
             except TimeoutError:
-                _log.warning("job_left_open", job=self.view().job)
+                LOGGER.warning("job %s could not be ended in time; it will be with the next", self.view().job)
             finally:
                 self._end_threads()
 
@@ -383,7 +398,7 @@ class Session:
                 finish()
             except BaseException:
                 # What a callback of the user does must not end this thread.
-                _log.critical("a_callback_of_a_call_failed", exc_info=True)
+                LOGGER.critical("a callback of a call failed", exc_info=True)
             del finish
 
     def _soon(self, call: Callable[[], object]) -> None:

@@ -64,7 +64,7 @@ class CapturedFunction:
         Classes that travel with it, by name.
     """
 
-    __slots__ = ("_graph", "classes", "name", "part")
+    __slots__ = ("__weakref__", "_graph", "classes", "name", "part")
 
     def __init__(self, name: str, part: bytes, graph: Graph) -> None:
         self.name = name

@@ -526,7 +526,7 @@ class FakeChain:
         self.rows.append(row)
         self.stored = replace(job, free=Wei(job.free - share), places=len(self.rows))
 
-    async def assign(self, number: int) -> None:
+    async def assign(self, number: int, *, is_certain: bool = False) -> None:
         self._called("assign")
         for miner in self.miners[: self.job_now.miners]:
             self._draw(miner, self.job_now.share)

@@ -39,15 +39,15 @@ from noria.market.sending import TransactionReverted
 from noria.market.typed_data import details_hash
 from noria.primitives.addresses import checksum_address
 from noria.primitives.amounts import format_amount
-from noria.primitives.types import NOR, Address, Wei
+from noria.primitives.types import Address, Wei
 from noria.work.ids import ProgramId
 
 __all__ = ["ASSIGN_AFTER_BLOCKS", "ASSIGN_WITHIN_BLOCKS", "JobChain", "JobPlan", "OpenedJob", "Sender"]
 
 PRICE_FACTOR: Final = 8
 """Highest price unless another is named, in floor prices."""
-FEES_WEI: Final = NOR // 100
-"""Kept beside a budget for the fees of a job's transactions."""
+ASSIGN_GAS: Final = 4_000_000
+"""More than any draw takes; what is not used is not paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,9 @@ class Sender(Protocol):
         """The account."""
         ...
 
-    async def send_call(self, to: Address, data: bytes, value: int = 0) -> TransactionResult:
+    async def send_call(
+        self, to: Address, data: bytes, value: int = 0, *, gas: int | None = None
+    ) -> TransactionResult:
         """Send a transaction, and wait until a block has it."""
         ...
 
@@ -199,9 +201,19 @@ class JobChain:
         """Return a job's places."""
         return await read_places(self.access, number)
 
-    async def assign(self, number: int) -> None:
-        """Have the miners drawn."""
-        await self._sender.send_call(JOB_MARKET, assign_call(number))
+    async def assign(self, number: int, *, is_certain: bool = False) -> None:
+        """Have the miners drawn.
+
+        Parameters
+        ----------
+        number
+            The job's.
+        is_certain
+            Whether to send it without asking first whether it works: in the block after the head it will,
+            though not yet in the head's.
+        """
+        gas = ASSIGN_GAS if is_certain else None
+        await self._sender.send_call(JOB_MARKET, assign_call(number), gas=gas)
 
     async def extend(self, number: int, share: int) -> None:
         """Have one more miner drawn."""

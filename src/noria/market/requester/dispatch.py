@@ -7,6 +7,7 @@ miner is lost or banned, is replaced at another one, and near the end slow copie
 
 from __future__ import annotations
 
+import logging
 import random
 import statistics
 import time
@@ -15,8 +16,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
-
-import structlog
 
 from noria._core import MachineFailure
 from noria.market.requester.compare import Verdict, judge
@@ -40,7 +39,7 @@ STUCK_SECONDS: Final = 30.0
 SHORT_SECONDS: Final = 15.0
 """How long to wait for enough miners before own runs take the place of replicas."""
 
-_log = structlog.get_logger(__name__)
+LOGGER: Final = logging.getLogger("noria.jobs")
 
 
 class PlaceLink(Protocol):
@@ -466,7 +465,7 @@ class Dispatcher:
         try:
             state.outcome = await runs.run(unit.input, unit.fuel_limit)
         except (MachineFailure, RuntimeError, ValueError, OSError) as error:
-            _log.warning("own_run_failed", unit=state.unit_id.hex(), error=str(error))
+            LOGGER.warning("unit 0x%s could not be run on this machine: %s", state.unit_id.hex(), error)
             state.own_failed = True
             if not state.ended:
                 self._without_own_run(state, error)

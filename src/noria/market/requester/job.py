@@ -7,6 +7,7 @@ moves money between them, has further miners drawn when some fail, and watches t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-import structlog
 
 from noria.market.access import ChainAccessError, Head
 from noria.market.contracts import Job, JobState
@@ -61,7 +61,7 @@ CLOSE_SECONDS: Final = 20.0
 PLACES_MAX: Final = 64
 KEY_STEP: Final = 1 << 16
 
-_log = structlog.get_logger(__name__)
+LOGGER: Final = logging.getLogger("noria.jobs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +208,7 @@ class JobRunner:
             self.state = "running"
             await self._work()
         except (JobError, ChainAccessError, JournalError) as error:
-            _log.info("job_failed", job=self.number, reason=str(error))
+            LOGGER.info("job %s failed: %s", self.number, error)
             self.problem = str(error)
             failure = error if isinstance(error, JobError) else JobError(str(error))
             self.dispatcher.fail_all(failure)
@@ -240,14 +240,14 @@ class JobRunner:
         self.opened = await self._chain.open(setting.plan, setting.session_key.address)
         plan = setting.plan
         self.purse.free = plan.budget - (plan.share * len(plan.named) if plan.named else 0)
-        _log.info("job_opened", job=self.opened.number, block=self.opened.block)
+        LOGGER.info("job %s is open since block %s", self.opened.number, self.opened.block)
         self._note(force=True)
 
     async def _assign(self) -> None:
         """Wait until the miners are drawn; have it done as soon as that can be."""
         self.state = "assigning"
         assigning: asyncio.Task[None] | None = None
-        number = 0
+        number, is_first = 0, True
         while not self._hurry:
             head = await self._chain.wait_head(number, HEAD_SECONDS)
             number = self._head = head.number
@@ -269,11 +269,12 @@ class JobRunner:
                     "miners ask), or wait for others to join"
                 )
             if assigning is not None and assigning.done():
-                if (error := assigning.exception()) is not None:
-                    self.problem = f"the miners could not be drawn yet: {error}"
+                error = assigning.exception()
+                self.problem = "" if error is None else f"the miners could not be drawn yet: {error}"
                 assigning = None
             if assigning is None and head.number + 1 >= opened.block + ASSIGN_AFTER_BLOCKS:
-                assigning = self._tasks.spawn(self._chain.assign(opened.number))
+                draw = self._chain.assign(opened.number, is_certain=is_first)
+                assigning, is_first = self._tasks.spawn(draw), False
             self._note()
 
     def _still_open(self) -> OpenedJob:
@@ -297,7 +298,7 @@ class JobRunner:
         self.places.clear()
         self.purse.places.clear()
         self.purse.raising.clear()
-        _log.warning("job_reopened", former=former.number, job=found.number)
+        LOGGER.warning("a reorganisation made job %s of job %s", found.number, former.number)
 
     async def _work(self) -> None:
         self.problem = ""
@@ -483,7 +484,7 @@ class JobRunner:
             self.purse.free -= share
             self._extend_at = self._clock() + 1.0
         except ChainAccessError as error:
-            _log.info("job_not_extended", job=self.number, reason=str(error))
+            LOGGER.info("no further miner for job %s: %s", self.number, error)
             self._extend_at = self._clock() + EXTEND_PAUSE_SECONDS
         finally:
             self._is_extending = False
@@ -533,7 +534,7 @@ class JobRunner:
                 self.state = "closed"
         except (ChainAccessError, TimeoutError) as error:
             self.problem = self.problem or f"the job could not be ended on chain yet: {error}"
-            _log.warning("job_not_closed", job=opened.number, reason=str(error))
+            LOGGER.warning("job %s could not be ended on chain yet: %s", opened.number, error)
 
     # ------------------------------------------------------------ what is known
 

@@ -7,6 +7,7 @@ miner lies ends it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -15,8 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from typing import Any, Final, Protocol
-
-import structlog
 
 from noria.market.access import ChainAccessError, MinerContact
 from noria.market.messages import (
@@ -64,6 +63,8 @@ IDLE_WAIT_MILLISECONDS: Final = 15_000
 TOLD_WAIT_MILLISECONDS: Final = 100
 ANSWER_SECONDS: Final = 6.0
 """For an answer, beyond what it was asked to wait."""
+GATHER_SECONDS: Final = 0.01
+"""How long more is waited for before a message to a busy miner goes out."""
 FLIGHTS_MAX: Final = 4
 """Questions for news under way at once; all but the latest are answered at once."""
 RETRY_SECONDS: Final = (0.2, 10.0)
@@ -75,7 +76,7 @@ AGAIN_SECONDS: Final = 0.25
 MISTRUST: Final = ("wrong-terms", "wrong-signature", "old-version", "malformed", "not-mining")
 """Refusals after which there is no point in asking again."""
 
-_log = structlog.get_logger(__name__)
+LOGGER: Final = logging.getLogger("noria.jobs")
 
 
 class PlaceEvents(Protocol):
@@ -195,6 +196,7 @@ class Place:
         self._taken: dict[int, None] = {}
         self._opening: dict[int, None] = {}
         self._cancelling: dict[int, None] = {}
+        self._rate = 0.0
         self._highest = 0
         self._needed = 0
         self._sent_allow = 0
@@ -233,7 +235,7 @@ class Place:
     @property
     def limit(self) -> int:
         """Most units that it should have."""
-        ahead = max(WORKERS_AHEAD * self.workers, ceil(self.units_per_second * HORIZON_SECONDS))
+        ahead = max(WORKERS_AHEAD * self.workers, ceil(self._rate * HORIZON_SECONDS))
         return min(self.window, OUTSTANDING_MAX, max(2, ahead))
 
     def room(self) -> int:
@@ -280,8 +282,8 @@ class Place:
         """Have nothing more to do with this miner."""
         if self.state == "banned":
             return
-        who = self.who
-        _log.warning("miner_banned", job=who.job, k=who.k, miner=who.miner.hex(), reason=reason)
+        who = checksum_address(self.who.miner)
+        LOGGER.warning("miner %s, place %s of job %s, is banned: %s", who, self.who.k, self.who.job, reason)
         self.ledger.is_banned = True
         self._end("banned", reason)
         self._banned(reason)
@@ -416,9 +418,15 @@ class Place:
             self._to_order.clear()
             while self._queue:
                 delay = self._not_before - self._clock()
+                if delay <= 0 and self._is_busy(len(self._queue)):
+                    delay = GATHER_SECONDS
                 if delay > 0:
                     await asyncio.sleep(delay)
                 await self._order_some()
+
+    def _is_busy(self, waiting: int) -> bool:
+        """Tell whether the miner has enough to do: then one message with more is better than a quick one."""
+        return len(self._copies) - waiting > WORKERS_AHEAD * self.workers
 
     async def _order_some(self) -> None:
         chosen: list[Copy] = []
@@ -505,6 +513,8 @@ class Place:
         try:
             while True:
                 if not flights or (self._to_tell.is_set() and len(flights) < FLIGHTS_MAX):
+                    if self._is_busy(0):
+                        await asyncio.sleep(GATHER_SECONDS)
                     self._to_tell.clear()
                     flights.add(loop.create_task(self._collect(self._next_collect())))
                 if len(flights) >= FLIGHTS_MAX:
@@ -661,6 +671,7 @@ class Place:
         self._finished[result.number] = None
         self._taken[result.number] = None
         self._arrivals.append(self._clock())
+        self._rate = self._rate_now()
         if self.state != "banned":
             self._events.on_claim(copy, Claim(signed, output, result.log))
 
@@ -709,12 +720,11 @@ class Place:
 
     # ------------------------------------------------------------ for people
 
-    @property
-    def units_per_second(self) -> float:
-        """How fast results come lately; 0 while unknown."""
+    def _rate_now(self) -> float:
+        """Return how many results come in a second lately; 0 while unknown."""
         if len(self._arrivals) < 4:
             return 0.0
-        span = max(self._clock(), self._arrivals[-1]) - self._arrivals[0]
+        span = self._arrivals[-1] - self._arrivals[0]
         return len(self._arrivals) / span if span > 0 else 0.0
 
     def view(self) -> PlaceView:
@@ -740,6 +750,6 @@ class Place:
             held=self.held,
             done=ledger.units,
             fuel=ledger.fuel,
-            units_per_second=round(self.units_per_second, 2),
+            units_per_second=round(self._rate, 2),
             silent_seconds=round(self._clock() - self._answered_at, 1),
         )
