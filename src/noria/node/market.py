@@ -23,7 +23,7 @@ from noria.market.miner.journal import open_journal
 from noria.market.miner.keeping import Keeper
 from noria.market.miner.onchain import OnChain
 from noria.market.miner.service import MinerService
-from noria.market.miner.session import Signing
+from noria.market.miner.units import Signing
 from noria.market.protocol import work_protocol
 from noria.market.sending import TransactionSender
 from noria.market.typed_data import Domain

@@ -41,8 +41,8 @@ from noria.market.miner.deliveries import Deliveries
 from noria.market.miner.journal import Journal, open_journal
 from noria.market.miner.keeping import Keeper
 from noria.market.miner.service import MinerService
-from noria.market.miner.session import Signing
 from noria.market.miner.terms import HeldAllow, MarketChain
+from noria.market.miner.units import Signing
 from noria.market.typed_data import (
     Domain,
     allow_digest,

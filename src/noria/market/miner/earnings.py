@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from noria.market.miner.journal import PlaceRecord
+from noria.market.miner.entries import PlaceRecord
 from noria.market.miner.session import Session
 from noria.primitives.types import Address, Wei
 
@@ -99,15 +99,16 @@ def report(
     records: Sequence[PlaceRecord], live: Mapping[int, Session], totals: Mapping[str, int]
 ) -> Earnings:
     """Join what the journal has with what is going on."""
-    paid_lately = sum(session.paid - session.record.paid for session in live.values())
+    paid = sum(session.paid - session.record.paid for session in live.values())
+    credited = sum(session.credited - session.record.credited for session in live.values())
     return Earnings(
         tuple(_place(record, live.get(record.id)) for record in records),
         Totals(
             jobs=totals["jobs"],
             fuel=totals["fuel"],
             earned=Wei(totals["earned"]),
-            paid=Wei(totals["paid"] + max(0, paid_lately)),
-            credited=totals["credited"],
+            paid=Wei(totals["paid"] + paid),
+            credited=totals["credited"] + credited,
             gas=Wei(totals["gas"]),
         ),
     )
@@ -117,7 +118,7 @@ def _place(record: PlaceRecord, session: Session | None) -> PlaceEarnings:
     state = record.state
     if session is not None and session.closing and state == "open":
         state = "closing"
-    paid = record.paid if session is None else max(session.paid, record.paid)
+    paid = record.paid if session is None else session.paid
     return PlaceEarnings(
         job=record.job,
         k=record.k,
@@ -129,7 +130,7 @@ def _place(record: PlaceRecord, session: Session | None) -> PlaceEarnings:
         earned=Wei(record.earned),
         committed=Wei(paid if session is None else session.place.committed),
         paid=Wei(paid),
-        credited=record.credited,
+        credited=record.credited if session is None else session.credited,
         gas=Wei(record.gas),
         opened=record.opened,
     )

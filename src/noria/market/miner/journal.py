@@ -11,11 +11,18 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
-from noria.market.miner.numbers import NumberSet, decode_numbers
+from noria.market.miner.entries import (
+    PLACE_COLUMNS,
+    RECEIPT_COLUMNS,
+    BatchRecord,
+    PlaceRecord,
+    ReceiptRecord,
+    Statement,
+    place_of,
+)
 from noria.primitives.types import Hash32
 
 SCHEMA: Final = 1
@@ -24,7 +31,8 @@ WAITING_MAX: Final = 100_000
 PLACES_MAX: Final = 10_000
 """Ended places whose earnings are remembered one by one."""
 
-Statement: TypeAlias = tuple[str, tuple[Any, ...]]
+_SUMS: Final = ("earned", "paid", "gas", "fuel", "credited", "jobs")
+
 T = TypeVar("T")
 
 _TABLES: Final = """
@@ -36,7 +44,7 @@ CREATE TABLE IF NOT EXISTS place (
     spent BLOB NOT NULL DEFAULT x'90', next_index INTEGER NOT NULL DEFAULT 0,
     earned TEXT NOT NULL DEFAULT '0', fuel INTEGER NOT NULL DEFAULT 0, weight INTEGER NOT NULL DEFAULT 0,
     paid TEXT NOT NULL DEFAULT '0', credited INTEGER NOT NULL DEFAULT 0, gas TEXT NOT NULL DEFAULT '0',
-    opened INTEGER NOT NULL, UNIQUE (job, k, mark)
+    opened INTEGER NOT NULL, seen INTEGER NOT NULL DEFAULT 0, UNIQUE (job, k, mark)
 );
 CREATE TABLE IF NOT EXISTS receipt (
     place INTEGER NOT NULL, idx INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL,
@@ -62,103 +70,6 @@ class JournalError(Exception):
 
 class JournalForeign(JournalError):
     """The file is another miner's, or of another chain, or no journal."""
-
-
-@dataclass(slots=True)
-class PlaceRecord:
-    """A place as it is remembered; see `noria.market.miner.terms`.
-
-    Attributes
-    ----------
-    id
-        Its name in the journal.
-    price, royalty
-        Wei per fuel.
-    state
-        ``open``, ``ended``, or ``gone`` where the chain has another job under this number.
-    spent
-        Numbers of units that have a receipt.
-    next_index, earned, fuel, weight
-        Of all that was released.
-    paid, gas
-        Wei received for it, and spent on transactions about it.
-    credited
-        Weight.
-    opened
-        Unix seconds.
-    """
-
-    id: int
-    job: int
-    k: int
-    mark: bytes
-    program: bytes
-    price: int
-    royalty: int
-    credits: bool
-    state: str
-    allow_total: int
-    allow_signature: bytes
-    spent: NumberSet
-    next_index: int
-    earned: int
-    fuel: int
-    weight: int
-    paid: int
-    credited: int
-    gas: int
-    opened: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiptRecord:
-    """A released receipt with what is behind it and what came of it; `parts` are the input's, encoded."""
-
-    index: int
-    number: int
-    digest: bytes
-    unit: bytes
-    input: bytes
-    parts: bytes
-    fuel_limit: int
-    status: int
-    fuel: int
-    weight: int
-    output_id: bytes
-    nonce: bytes
-    output: bytes | None
-    output_bytes: int
-    log: bytes
-    milliseconds: int
-    signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class BatchRecord:
-    """A batch that was offered; `fixed` once it may have been sent, from when on its borders do not move."""
-
-    root: Hash32
-    first_index: int
-    count: int
-    fuel: int
-    weight: int
-    approval: bytes
-    fixed: bool
-
-    @property
-    def end(self) -> int:
-        """Index after its last receipt."""
-        return self.first_index + self.count
-
-
-_PLACE: Final = (
-    "id, job, k, mark, program, price, royalty, credits, state, allow_total, allow_signature, spent,"
-    " next_index, earned, fuel, weight, paid, credited, gas, opened"
-)
-_RECEIPT: Final = (
-    "idx, number, digest, unit, input, parts, fuel_limit, status, fuel, weight, output_id, nonce, output,"
-    " output_bytes, log, milliseconds, signature"
-)
 
 
 class Journal:
@@ -228,6 +139,7 @@ class Journal:
         (found,) = connection.execute("SELECT value FROM about WHERE name = 'owner'").fetchone()
         if found != owner:
             raise JournalForeign(f"{self._path} is the journal of another miner or chain: use another folder")
+        _forget_oldest(connection)
 
     def _open_to_read(self) -> None:
         self._read_from = _connect(self._path)
@@ -306,20 +218,20 @@ class Journal:
 
     async def place(self, job: int, k: int, mark: bytes) -> PlaceRecord | None:
         """Return a place."""
-        query = f"SELECT {_PLACE} FROM place WHERE job = ? AND k = ? AND mark = ?"
+        query = f"SELECT {PLACE_COLUMNS} FROM place WHERE job = ? AND k = ? AND mark = ?"
         return await self._read(
-            lambda connection: next(map(_place, connection.execute(query, (job, k, mark))), None)
+            lambda connection: next(map(place_of, connection.execute(query, (job, k, mark))), None)
         )
 
     async def places(self, *, open_only: bool = False, limit: int = PLACES_MAX) -> list[PlaceRecord]:
         """Return places, the latest first."""
         where = "WHERE state = 'open'" if open_only else ""
-        query = f"SELECT {_PLACE} FROM place {where} ORDER BY id DESC LIMIT ?"
-        return await self._read(lambda connection: list(map(_place, connection.execute(query, (limit,)))))
+        query = f"SELECT {PLACE_COLUMNS} FROM place {where} ORDER BY id DESC LIMIT ?"
+        return await self._read(lambda connection: list(map(place_of, connection.execute(query, (limit,)))))
 
     async def receipts(self, place: int, first: int, count: int) -> list[ReceiptRecord]:
         """Return receipts by index, without outputs and logs."""
-        columns = _RECEIPT.replace(" output,", " NULL,").replace(" log,", " x'',")
+        columns = RECEIPT_COLUMNS.replace(" output,", " NULL,").replace(" log,", " x'',")
         query = f"SELECT {columns} FROM receipt WHERE place = ? AND idx >= ? ORDER BY idx LIMIT ?"
         return await self._read(
             lambda connection: [
@@ -330,14 +242,16 @@ class Journal:
     async def sums(self, place: int, first: int, count: int) -> tuple[int, int]:
         """Return how many of so many receipts from an index on there are, and their fuel."""
         query = (
-            "SELECT COUNT(*), COALESCE(SUM(fuel), 0) FROM receipt WHERE place = ? AND idx >= ? AND idx < ?"
+            "SELECT COUNT(*), COALESCE(SUM(fuel), 0), MIN(idx) FROM receipt"
+            " WHERE place = ? AND idx >= ? AND idx < ?"
         )
         values = (place, first, first + count)
-        return await self._read(lambda connection: connection.execute(query, values).fetchone())
+        found, fuel, least = await self._read(lambda connection: connection.execute(query, values).fetchone())
+        return (found, fuel) if least == first else (0, 0)
 
     async def untaken(self, place: int) -> list[ReceiptRecord]:
         """Return the receipts whose results the requester has not taken, in order, with everything."""
-        query = f"SELECT {_RECEIPT} FROM receipt WHERE place = ? AND taken = 0 ORDER BY idx"
+        query = f"SELECT {RECEIPT_COLUMNS} FROM receipt WHERE place = ? AND taken = 0 ORDER BY idx"
         return await self._read(
             lambda connection: [ReceiptRecord(*row) for row in connection.execute(query, (place,))]
         )
@@ -366,18 +280,7 @@ class Journal:
 
     async def totals(self) -> dict[str, int]:
         """Return sums over all places there ever were: earned, paid, gas (wei), fuel, credited."""
-
-        def read(connection: sqlite3.Connection) -> dict[str, int]:
-            found = {"earned": 0, "paid": 0, "gas": 0, "fuel": 0, "credited": 0, "jobs": 0}
-            for (value,) in connection.execute("SELECT value FROM about WHERE name = 'forgotten'"):
-                found |= dict(zip(found, map(int, value.split(b" ")), strict=True))
-            query = "SELECT earned, paid, gas, fuel, credited FROM place"
-            for earned, paid, gas, fuel, credited in connection.execute(query):
-                numbers = (int(earned), int(paid), int(gas), fuel, credited, 1)
-                found = {name: found[name] + more for name, more in zip(found, numbers, strict=True)}
-            return found
-
-        return await self._read(read)
+        return await self._read(_totals)
 
 
 async def open_journal(path: Path, genesis_root: Hash32, miner: bytes) -> Journal:
@@ -387,156 +290,33 @@ async def open_journal(path: Path, genesis_root: Hash32, miner: bytes) -> Journa
     return journal
 
 
-# ---------------------------------------------------------------- statements
+def _totals(connection: sqlite3.Connection) -> dict[str, int]:
+    found = dict.fromkeys(_SUMS, 0)
+    for (value,) in connection.execute("SELECT value FROM about WHERE name = 'forgotten'"):
+        found = dict(zip(_SUMS, map(int, value.split(b" ")), strict=True))
+    for row in connection.execute("SELECT earned, paid, gas, fuel, credited, 1 FROM place"):
+        found = {name: found[name] + int(more) for name, more in zip(_SUMS, row, strict=True)}
+    return found
 
 
-def begin_place(record: PlaceRecord) -> Statement:
-    """Remember a place; its id is given by the caller, who knows the highest."""
-    return (
-        "INSERT OR IGNORE INTO place (id, job, k, mark, program, price, royalty, credits, opened)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            record.id,
-            record.job,
-            record.k,
-            record.mark,
-            record.program,
-            str(record.price),
-            str(record.royalty),
-            int(record.credits),
-            record.opened,
-        ),
+def _forget_oldest(connection: sqlite3.Connection) -> None:
+    """Let go of ended places beyond `PLACES_MAX`; what they have earned stays in the totals."""
+    connection.execute("BEGIN IMMEDIATE")
+    before = _totals(connection)
+    connection.execute(
+        "DELETE FROM place WHERE state <> 'open' AND id <= (SELECT COALESCE(MAX(id), 0) - ? FROM place)",
+        (PLACES_MAX,),
     )
-
-
-def keep_allow(place: int, total: int, signature: bytes) -> Statement:
-    """Remember an allow."""
-    return (
-        "UPDATE place SET allow_total = ?, allow_signature = ? WHERE id = ?",
-        (str(total), signature, place),
-    )
-
-
-def release(place: int, record: ReceiptRecord) -> Statement:
-    """Remember a receipt."""
-    return (
-        f"INSERT INTO receipt (place, {_RECEIPT}) VALUES (?, {', '.join('?' * 17)})",
-        (
-            place,
-            record.index,
-            record.number,
-            record.digest,
-            record.unit,
-            record.input,
-            record.parts,
-            record.fuel_limit,
-            record.status,
-            record.fuel,
-            record.weight,
-            record.output_id,
-            record.nonce,
-            record.output,
-            record.output_bytes,
-            record.log,
-            record.milliseconds,
-            record.signature,
-        ),
-    )
-
-
-def keep_sums(record: PlaceRecord) -> Statement:
-    """Remember what all receipts of a place amount to."""
-    return (
-        "UPDATE place SET spent = ?, next_index = ?, earned = ?, fuel = ?, weight = ? WHERE id = ?",
-        (
-            record.spent.encode(),
-            record.next_index,
-            str(record.earned),
-            record.fuel,
-            record.weight,
-            record.id,
-        ),
-    )
-
-
-def keep_income(record: PlaceRecord) -> Statement:
-    """Remember what came of a place on chain."""
-    return (
-        "UPDATE place SET paid = ?, credited = ?, gas = ?, state = ? WHERE id = ?",
-        (str(record.paid), record.credited, str(record.gas), record.state, record.id),
-    )
-
-
-def take(place: int, index: int) -> Statement:
-    """Forget a result that has arrived; its receipt stays."""
-    return (
-        "UPDATE receipt SET taken = 1, output = NULL, log = x'' WHERE place = ? AND idx = ?",
-        (place, index),
-    )
-
-
-def offer(place: int, batch: BatchRecord) -> Statement:
-    """Remember a batch."""
-    return (
-        "INSERT OR IGNORE INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            batch.root,
-            place,
-            batch.first_index,
-            batch.count,
-            batch.fuel,
-            batch.weight,
-            batch.approval,
-            int(batch.fixed),
-        ),
-    )
-
-
-def keep_approval(root: Hash32, signature: bytes) -> Statement:
-    """Remember the requester's consent to a batch."""
-    return ("UPDATE batch SET approval = ? WHERE root = ?", (signature, root))
-
-
-def fix(root: Hash32) -> Statement:
-    """Remember that a batch may have been sent."""
-    return ("UPDATE batch SET fixed = 1 WHERE root = ?", (root,))
-
-
-def withdraw_offer(root: Hash32) -> Statement:
-    """Forget a batch that a longer one takes the place of."""
-    return ("DELETE FROM batch WHERE root = ? AND fixed = 0", (root,))
-
-
-def forget_batch(place: int, batch: BatchRecord) -> tuple[Statement, Statement]:
-    """Forget a batch that is done with for ever, and those of its receipts whose results were taken."""
-    return (
-        ("DELETE FROM batch WHERE root = ?", (batch.root,)),
-        (
-            "DELETE FROM receipt WHERE place = ? AND idx >= ? AND idx < ? AND taken = 1",
-            (place, batch.first_index, batch.end),
-        ),
-    )
-
-
-def forget_receipts(place: int) -> tuple[Statement, Statement]:
-    """Forget everything of a place but its earnings."""
-    return (
-        ("DELETE FROM receipt WHERE place = ?", (place,)),
-        ("DELETE FROM batch WHERE place = ?", (place,)),
-    )
+    gone = (before[name] - now for name, now in _totals(connection).items())
+    old = connection.execute("SELECT value FROM about WHERE name = 'forgotten'").fetchone()
+    known = map(int, old[0].split(b" ")) if old else [0] * len(_SUMS)
+    sums = " ".join(str(one + other) for one, other in zip(known, gone, strict=True))
+    connection.execute("INSERT OR REPLACE INTO about VALUES ('forgotten', ?)", (sums.encode(),))
+    connection.execute("COMMIT")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-
-
-def _place(row: tuple[Any, ...]) -> PlaceRecord:
-    values = list(row)
-    for place in (5, 6, 9, 13, 16, 18):
-        values[place] = int(values[place])
-    values[7] = bool(values[7])
-    values[11] = decode_numbers(values[11])
-    return PlaceRecord(*values)
 
 
 def _looked_at(future: asyncio.Future[None]) -> None:

@@ -12,8 +12,9 @@ import structlog
 from noria.chain.own_work import OwnUnit, OwnWork
 from noria.market.messages import BlobPart, BytesPart
 from noria.market.miner.deliveries import Deliveries
-from noria.market.miner.journal import Journal, PlaceRecord, ReceiptRecord
-from noria.market.miner.session import Signing
+from noria.market.miner.entries import PlaceRecord, ReceiptRecord
+from noria.market.miner.journal import Journal
+from noria.market.miner.units import Signing
 from noria.primitives.types import Hash32
 from noria.work.batches import Batch, build_batch
 from noria.work.blob_errors import BlobStoreError

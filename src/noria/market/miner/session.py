@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from itertools import islice
 from typing import Final
 
@@ -32,15 +30,12 @@ from noria.market.messages import (
     Unit,
 )
 from noria.market.miner.admission import check_unit, inline_bytes, unit_digest
-from noria.market.miner.journal import PlaceRecord, ReceiptRecord
+from noria.market.miner.entries import PlaceRecord, ReceiptRecord
 from noria.market.miner.terms import HeldAllow
+from noria.market.miner.units import Finished, OrderedUnit, Signing, UnitState, Untaken
 from noria.market.typed_data import seal
-from noria.primitives.hashes import blake3
-from noria.primitives.keys import PrivateKey
-from noria.primitives.types import Hash32, Signature
-from noria.work.ids import BlobId, UnitId
-from noria.work.receipts import Receipt, Status, WeightRules
-from noria.work.worker_units import UnitFuture
+from noria.primitives.types import Signature
+from noria.work.receipts import Receipt
 
 WINDOW: Final = 512
 """Units of a place that may be here without being released."""
@@ -52,89 +47,6 @@ INLINE_QUEUED_MAX: Final = 64 << 20
 """Bytes of inputs that a place's units have brought along."""
 ANSWER_BYTES_MAX: Final = 3 << 20
 FAILURES_MAX: Final = 4_096
-NO_NONCE: Final = Hash32(bytes(32))
-NONCE_TAG: Final = b"noria/nonce/1"
-
-
-class UnitState(Enum):
-    """Where a unit is on its way."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SEALED = "sealed"
-    """It has run; the requester has its seal and has not asked for more."""
-    HELD = "held"
-    """Its result waits for money."""
-    RELEASING = "releasing"
-    """Its receipt is being written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """What became of a unit that ran; `output` is None where it was put into the store."""
-
-    unit: UnitId
-    input: BlobId
-    input_bytes: int
-    status: Status
-    fuel: int
-    output_id: BlobId
-    output: bytes | None
-    output_bytes: int
-    log: bytes
-    milliseconds: int
-
-
-@dataclass(slots=True, eq=False)
-class OrderedUnit:
-    """A unit that is here and not released."""
-
-    session: Session
-    number: int
-    fuel_limit: int
-    parts: tuple[BytesPart | BlobPart, ...]
-    digest: bytes
-    inline_bytes: int
-    sealed: bool
-    state: UnitState = UnitState.QUEUED
-    future: UnitFuture[Finished] | None = None
-    finished: Finished | None = None
-    nonce: Hash32 = NO_NONCE
-    seal: Hash32 | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Signing:
-    """Whose receipts these are.
-
-    Attributes
-    ----------
-    secret
-        From which nonces are made: the same for the same unit after a restart, and known to nobody else.
-    """
-
-    genesis_root: Hash32
-    key: PrivateKey
-    secret: bytes
-    rules: WeightRules
-
-    def nonce(self, job: int, k: int, number: int, unit: UnitId) -> Hash32:
-        """Return the nonce of a unit's seal."""
-        return blake3(
-            NONCE_TAG + self.secret + b"".join(n.to_bytes(32, "big") for n in (job, k, number)) + unit
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Untaken:
-    """A released result that the requester has not confirmed."""
-
-    result: Result
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes in an answer, about."""
-        return len(self.result.output or b"") + len(self.result.log) + 320
 
 
 class Session:
@@ -159,6 +71,8 @@ class Session:
         Whether the present chain has this place.
     closing
         Whether the job is over: nothing more is run or released.
+    paid, credited
+        Wei and weight that have come of its receipts, final or not.
     spent_seconds
         Time that workers have given it, for fairness.
     """
@@ -173,7 +87,7 @@ class Session:
         self.closing = False
         self.flush = False
         self.spent_seconds = 0.0
-        self.paid = 0
+        self.paid, self.credited = record.paid, record.credited
         self.note = ""
         self.offers: list[BatchOffer] = []
         self.units: dict[int, OrderedUnit] = {}

@@ -16,7 +16,7 @@ import structlog
 from noria.market.access import CallReverted, ChainAccess, TransactionResult
 from noria.market.contracts import LIST_MAX, Job, JobState, MarketRules, SettledBatch
 from noria.market.messages import Approval, BatchOffer
-from noria.market.miner import journal as book
+from noria.market.miner import entries as book
 from noria.market.miner.admission import is_approved
 from noria.market.miner.batching import (
     BATCH_FUEL_MAX,
@@ -26,7 +26,8 @@ from noria.market.miner.batching import (
     Step,
     next_step,
 )
-from noria.market.miner.journal import BatchRecord, Journal
+from noria.market.miner.entries import BatchRecord
+from noria.market.miner.journal import Journal
 from noria.market.miner.keeping import Keeper, NotKept
 from noria.market.miner.session import Session
 from noria.market.miner.terms import MarketChain, mark_of
@@ -140,7 +141,7 @@ class Settler:
         if self._gone_block is None:
             self._gone_block = head
             _log.warning("place_taken_back", job=self.session.record.job, k=self.session.record.k)
-        elif await self._access.finalised_number() >= self._gone_block:
+        elif await self._access.finalised_number() >= max(self._gone_block, self.session.record.seen):
             await self._finish("gone")
 
     async def _end_if_over(self, job: Job, head: int) -> None:
@@ -184,7 +185,8 @@ class Settler:
         await self._dissolve_misfits(first)
         pending = [batch for batch in self._batches if batch.first_index >= first]
         offered = pending[0] if pending else None
-        if self._ended_block is not None:
+        if self._ended_block is not None or (offered is not None and offered.first_index != first):
+            # Over; or the chain is older than what is final, because this node is still catching up.
             return False
         ready, ready_fuel = await self._ready(first)
         gas_price = await self._chain.gas_price()
@@ -225,17 +227,12 @@ class Settler:
 
     async def _dissolve_misfits(self, first: int) -> None:
         """Forget batches whose borders the chain does not have: the journal is older than what was sent."""
-        for batch in [b for b in self._batches if b.first_index < first < b.end]:
-            _log.warning("batch_does_not_fit", job=self.session.record.job, root=batch.root.hex())
-            self._batches.remove(batch)
-            await self._journal.write(*book.forget_batch(self.session.record.id, batch))
-        end = first
-        for batch in [b for b in self._batches if b.first_index >= first]:
-            if batch.first_index != end:
+        if any(batch.first_index < first < batch.end for batch in self._batches):
+            misfits = [batch for batch in self._batches if batch.end > first]
+            _log.warning("batches_do_not_fit", job=self.session.record.job, count=len(misfits))
+            for batch in misfits:
                 self._batches.remove(batch)
-                await self._journal.write(*book.forget_batch(self.session.record.id, batch))
-            else:
-                end = batch.end
+                await self._journal.write(book.drop_batch(batch.root))
 
     async def _offer(self, old: BatchRecord | None, first: int, count: int, head: int) -> None:
         batch, _ = await self._keeper.build(self.session.record, first, count)
@@ -243,7 +240,7 @@ class Settler:
         record = BatchRecord(made.root, first, made.count, made.fuel, made.weight, b"", False)
         statements = [book.offer(self.session.record.id, record)]
         if old is not None and old.root != record.root:
-            statements.insert(0, book.withdraw_offer(old.root))
+            statements.insert(0, book.drop_batch(old.root))
             self._batches.remove(old)
             self._approvals.pop(old.root, None)
         await self._journal.write(*statements)
@@ -274,7 +271,7 @@ class Settler:
         if batch.commitment.root != record.root:
             _log.error("batch_differs", job=session.record.job, root=record.root.hex())
             self._batches.remove(record)
-            await self._journal.write(*book.forget_batch(session.record.id, record))
+            await self._journal.write(book.drop_batch(record.root))
             return True
         if session.job.earns_credit and record.weight:
             await self._keep(batch, receipts)
@@ -311,14 +308,15 @@ class Settler:
         approve: list[tuple[Hash32, Signature]] = []
         finalize: list[Hash32] = []
         credit: list[Hash32] = []
-        paid = record.paid
+        paid, credited = record.paid, record.credited
         for batch in [b for b in self._batches if b.end <= session.place.next_index]:
             found = await self._chain.batch(batch.root)
             if found is None:
                 continue
-            is_due = head + 1 >= found.block + self._rules.challenge_blocks
+            is_due = head >= found.block + self._rules.challenge_blocks
             if found.paid:
                 paid += batch.fuel * session.price
+                credited += found.weight if found.credited else 0
                 if self._wants_credit(found):
                     if is_due:
                         credit.append(batch.root)
@@ -328,7 +326,7 @@ class Settler:
                 finalize.append(batch.root)
             elif batch.root in self._approvals and self._is_slow:
                 approve.append((batch.root, Signature(self._approvals[batch.root])))
-        session.paid = paid
+        session.paid, session.credited = paid, credited
         job, k = record.job, record.k
         if approve:
             some = approve[:LIST_MAX]

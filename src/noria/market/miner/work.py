@@ -15,7 +15,8 @@ import structlog
 
 from noria.market.messages import INLINE_BYTES_MAX, LOG_BYTES_MAX, BlobPart
 from noria.market.miner.deliveries import Deliveries
-from noria.market.miner.session import Finished, OrderedUnit, Session
+from noria.market.miner.session import Session
+from noria.market.miner.units import Finished, OrderedUnit
 from noria.primitives.background import BackgroundTasks
 from noria.primitives.types import Hash32
 from noria.work.blob_errors import BlobStoreError

@@ -1,0 +1,337 @@
+"""All places of a miner: taken on, resumed, given up; released receipts written, batches settled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from noria.market.access import ChainAccess, ChainAccessError
+from noria.market.contracts import Job, JobState, MarketRules, Place
+from noria.market.miner import entries as book
+from noria.market.miner.admission import Declined
+from noria.market.miner.deliveries import Deliveries
+from noria.market.miner.entries import PlaceRecord, ReceiptRecord
+from noria.market.miner.journal import Journal, JournalError
+from noria.market.miner.keeping import Keeper
+from noria.market.miner.numbers import NumberSet
+from noria.market.miner.session import Session
+from noria.market.miner.settling import Settler
+from noria.market.miner.terms import MarketChain, mark_of
+from noria.market.miner.units import Signing
+from noria.market.miner.work import Workshop
+from noria.market.typed_data import Domain
+from noria.primitives.background import BackgroundTasks
+from noria.primitives.types import Address, Hash32, Wei
+from noria.work.blob_errors import BlobStoreError
+from noria.work.ids import ProgramId
+from noria.work.workers import WorkerPool
+
+PLACES_MAX: Final = 256
+"""Places that are taken care of at once."""
+PAUSE_SECONDS: Final = 0.1
+"""Between two looks at one place."""
+IDLE_SECONDS: Final = 3_600.0
+"""After which a place where nothing happens makes room for another, if room is needed."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """A place that is taken care of."""
+
+    session: Session
+    settler: Settler
+    used_seconds: float
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    answered_seconds: float = 0.0
+
+
+class Places:
+    """The places that one miner takes care of. Belongs to one event loop.
+
+    Parameters
+    ----------
+    access, chain
+        The chain, and the market's contracts as this miner uses them.
+    journal, deliveries, keeper
+        Open; they are not closed.
+    pool, workers
+        Runs units and nothing else; it is not closed.
+    signing, domain, rules
+        Who signs, for which chain, by which rules.
+    pinned
+        Programs that the chain's specification pins.
+    clock
+        Unix seconds.
+
+    Attributes
+    ----------
+    shop
+        Has units run.
+    problem
+        Why nothing is released any more; empty if all is well.
+    """
+
+    def __init__(
+        self,
+        access: ChainAccess,
+        chain: MarketChain,
+        *,
+        journal: Journal,
+        deliveries: Deliveries,
+        keeper: Keeper,
+        pool: WorkerPool,
+        workers: int,
+        signing: Signing,
+        domain: Domain,
+        rules: MarketRules,
+        pinned: frozenset[ProgramId],
+        clock: Callable[[], float],
+    ) -> None:
+        self._access, self._chain = access, chain
+        self._journal, self._deliveries, self._keeper = journal, deliveries, keeper
+        self._signing, self._domain, self._rules, self._pinned = signing, domain, rules, pinned
+        self._clock = clock
+        self.shop = Workshop(pool, workers, deliveries, self.release)
+        self.problem = ""
+        self._live: dict[int, Live] = {}
+        self._at: dict[tuple[int, int], Live] = {}
+        self._next_id = 1
+        self._tasks = BackgroundTasks("market places")
+
+    def __iter__(self) -> Iterator[Live]:
+        return iter(list(self._live.values()))
+
+    def at(self, job: int, k: int) -> Live | None:
+        """Return the place that is taken care of under these numbers."""
+        return self._at.get((job, k))
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Take up what the journal has.
+
+        Raises
+        ------
+        JournalError, ChainAccessError
+            Where that cannot be read.
+        """
+        records = await self._journal.places()
+        self._next_id = 1 + max((record.id for record in records), default=0)
+        waiting = [record for record in records if record.state == "open"]
+        await asyncio.to_thread(self._deliveries.clean, [record.id for record in waiting])
+        for record in reversed(waiting[:PLACES_MAX]):
+            await self.resume(record)
+
+    async def stop(self) -> None:
+        """Stop; what is written is finished, what runs is given up and ordered again by its requesters."""
+        await self.shop.close()
+        for live in self:
+            for unit in live.session.units.values():
+                self.shop.stop(unit)
+            live.session.tell()
+        await self._tasks.stop()
+
+    async def resume(self, record: PlaceRecord) -> None:
+        """Take a place up that the journal has."""
+        job = await self._chain.job(record.job)
+        place = None if job is None else await self._chain.place(record.job, record.k)
+        if job is None or place is None or mark_of(job, place) != record.mark:
+            # Nothing is known of it but what the journal says; it may come back with another branch.
+            job, place = _remembered(record, self._signing)
+        live = await self._begin(record, job, place)
+        live.session.is_here = mark_of(job, place) == record.mark
+        for receipt in await self._journal.untaken(record.id):
+            live.session.remember(receipt)
+        live.wake.set()
+
+    async def _begin(self, record: PlaceRecord, job: Job, place: Place) -> Live:
+        session = Session(
+            record, job, place, self._signing, pinned=ProgramId(Hash32(record.program)) in self._pinned
+        )
+        batches = await self._journal.batches(record.id)
+        settler = Settler(
+            session,
+            self._journal,
+            self._keeper,
+            self._access,
+            self._chain,
+            self._domain,
+            self._rules,
+            batches,
+        )
+        live = Live(session, settler, asyncio.get_running_loop().time())
+        self._live[record.id] = self._at[record.job, record.k] = live
+        self.shop.add(session)
+        live.task = self._tasks.spawn(self._settle(live))
+        return live
+
+    async def admit(self, program: Hash32, job: Job, place: Place) -> Live:
+        """Take a place on, or up again.
+
+        Raises
+        ------
+        Declined
+            ``busy`` where there are too many.
+        """
+        mark = mark_of(job, place)
+        record = await self._journal.place(job.number, place.k, mark)
+        self._make_room()
+        if record is None:
+            record = PlaceRecord(
+                id=self._next_id,
+                job=job.number,
+                k=place.k,
+                mark=mark,
+                program=program,
+                price=place.price,
+                royalty=job.royalty,
+                credits=job.earns_credit,
+                state="open",
+                allow_total=0,
+                allow_signature=b"",
+                spent=NumberSet(),
+                next_index=place.next_index,
+                earned=place.committed,
+                fuel=0,
+                weight=0,
+                paid=0,
+                credited=0,
+                gas=0,
+                opened=int(self._clock()),
+                seen=(await self._access.head()).number,
+            )
+            self._next_id += 1
+            await self._journal.write(book.begin_place(record), book.keep_sums(record))
+            live = await self._begin(record, job, place)
+        else:
+            record.state = "open"
+            await self._journal.write(book.keep_income(record))
+            live = await self._begin(record, job, place)
+            for receipt in await self._journal.untaken(record.id):
+                live.session.remember(receipt)
+        live.wake.set()
+        return live
+
+    def _make_room(self) -> None:
+        if len(self._live) < PLACES_MAX:
+            return
+        oldest = min(self._live.values(), key=lambda live: (_has_work(live), live.used_seconds))
+        idle_seconds = asyncio.get_running_loop().time() - oldest.used_seconds
+        if _has_work(oldest) or idle_seconds < IDLE_SECONDS:
+            raise Declined("busy", f"this miner works for {PLACES_MAX} jobs already")
+        self._leave(oldest)
+
+    def _leave(self, live: Live) -> None:
+        record = live.session.record
+        self.shop.remove(live.session)
+        self._live.pop(record.id, None)
+        if self._at.get((record.job, record.k)) is live:
+            del self._at[record.job, record.k]
+        if live.task is not None and live.task is not asyncio.current_task():
+            live.task.cancel()
+
+    # ------------------------------------------------------------ release
+
+    def release(self, session: Session) -> None:
+        """Write what may be released, and tell of it when that is on the disk."""
+        if self.problem:
+            return
+        records = session.release()
+        if not records:
+            return
+        place = session.record.id
+        statements = [book.release(place, record) for record in records]
+        written = self._journal.write_soon(*statements, book.keep_sums(session.record))
+        written.add_done_callback(lambda done: self._on_disk(session, records, done))
+
+    def _on_disk(
+        self, session: Session, records: Sequence[ReceiptRecord], done: asyncio.Future[None]
+    ) -> None:
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            self.fail(error or JournalError("it was closed"))
+            return
+        session.released(records)
+        self.shop.fill()
+
+    def fail(self, error: BaseException) -> None:
+        """Release nothing more: the journal cannot be written."""
+        if not self.problem:
+            self.problem = "this miner cannot write its journal"
+            _log.error("market_journal_failed", reason=str(error))
+
+    async def _settle(self, live: Live) -> None:
+        session = live.session
+        while not live.settler.finished:
+            await live.wake.wait()
+            live.wake.clear()
+            try:
+                await live.settler.step()
+            except ChainAccessError as error:
+                _log.info("market_step_later", job=session.record.job, reason=str(error))
+            except JournalError as error:
+                self.fail(error)
+                return
+            if session.closing or not session.is_here or live.settler.finished:
+                self._give_up(session)
+            self.shop.fill()
+            self.release(session)
+            await asyncio.sleep(PAUSE_SECONDS)
+        self._leave(live)
+        await asyncio.to_thread(self._release_blobs, session.record.id)
+
+    def _give_up(self, session: Session) -> None:
+        """Stop the units of a job that is over."""
+        if not session.closing and session.is_here:
+            return
+        reason, message = "closing", "the job is over"
+        if not session.closing:
+            reason, message = "cancelled", "the chain has taken the job back"
+        for unit in session.cancel(list(session.units), reason, message):
+            self.shop.stop(unit)
+
+    def _release_blobs(self, place: int) -> None:
+        with suppress(BlobStoreError):
+            self._deliveries.release(place)
+
+
+def _has_work(live: Live) -> bool:
+    session = live.session
+    return bool(session.units or session.results or session.record.next_index > session.place.next_index)
+
+
+def _remembered(record: PlaceRecord, signing: Signing) -> tuple[Job, Place]:
+    """Stand for a job and a place that the present chain does not have; what counts is read when it does."""
+    nobody, zero = Address(bytes(20)), Wei(0)
+    job = Job(
+        number=record.job,
+        state=JobState.OPEN,
+        requester=nobody,
+        session_key=nobody,
+        terms=Hash32(bytes(32)),
+        opened_block=0,
+        closing_block=0,
+        miners=0,
+        places=0,
+        replicas=0,
+        public=False,
+        directed=True,
+        max_price=0,
+        free=zero,
+        share=zero,
+        deadline=0,
+        developer=nobody,
+        royalty=record.royalty,
+    )
+    miner = signing.key.address
+    return job, Place(
+        job=record.job, k=record.k, miner=miner, price=record.price, cap=zero, committed=zero, next_index=0
+    )
