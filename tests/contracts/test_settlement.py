@@ -152,7 +152,12 @@ def test_a_place_charges_no_more_than_its_cap_and_its_allow(market: Market) -> N
         market.commit(job, 0, miner, made(3, fuel=fits + 1), PLENTY)
     with pytest.raises(Reverted, match="more than the place's cap"):
         market.commit_approved(job, 0, miner, made(3, fuel=fits + 1, first_index=2))
-    market.request(calls.raise_cap_call(job, 0, PRICE))
+    # To the wei.
+    short = PRICE * (fits + 1) - (100_000 - 14_000)
+    market.request(calls.raise_cap_call(job, 0, short - 1))
+    with pytest.raises(Reverted, match="more than the place's cap"):
+        market.commit_approved(job, 0, miner, made(3, fuel=fits + 1, first_index=2))
+    market.request(calls.raise_cap_call(job, 0, 1))
     market.commit_approved(job, 0, miner, made(3, fuel=fits + 1, first_index=2))
 
 
