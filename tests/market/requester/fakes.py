@@ -143,6 +143,9 @@ class FakeMiner:
         assert isinstance(request, Read)
         return encode_message(place.read(request))
 
+    def is_gone(self) -> bool:
+        return not self.is_up
+
     def forget(self) -> None:
         """Restart with an empty memory of units that were not released."""
         for place in self.places.values():
@@ -433,7 +436,7 @@ class FakeNetwork:
         work = asyncio.ensure_future(miner.handle(data, self.session_key, self.peer_id))
         while not work.done():
             await asyncio.wait([work], timeout=0.02)
-            if not miner.is_up:
+            if miner.is_gone():
                 work.cancel()
                 raise PeerNotConnected("the peer is gone")
         return work.result()

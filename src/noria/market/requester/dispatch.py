@@ -304,7 +304,8 @@ class Dispatcher:
         for state in list(self._active):
             if state.ended or len(state.live()) > state.required:
                 continue
-            is_late = any(now - copy.waits_since > limit for copy in state.live() if copy.waits_since)
+            since = [copy.waits_since for copy in state.live() if copy.waits_since is not None]
+            is_late = any(now - each > limit for each in since)
             if is_late and (chosen := self._candidates(state, usable)):
                 self.counts.replaced += 1
                 self._order(state, max(chosen, key=lambda place: place.eagerness()))
@@ -314,7 +315,7 @@ class Dispatcher:
     def on_seal(self, copy: Copy, seal: Hash32) -> None:
         """Take note of a seal."""
         if copy.seal is None:
-            copy.seal, copy.waits_since = seal, 0.0
+            copy.seal, copy.waits_since = seal, None
             if not copy.is_dropped:
                 self._durations.append(self._clock() - copy.ordered_at)
         elif copy.seal != seal:
@@ -337,7 +338,7 @@ class Dispatcher:
     def on_claim(self, copy: Copy, claim: Claim) -> None:
         """Take note of a result whose receipt holds."""
         state = copy.state
-        copy.claim, copy.waits_since = claim, 0.0
+        copy.claim, copy.waits_since = claim, None
         if copy.seal is None and not copy.is_dropped:
             self._durations.append(self._clock() - copy.ordered_at)
         if not state.ended:
@@ -416,9 +417,12 @@ class Dispatcher:
     def _judge(self, state: UnitState) -> None:
         truth = None if state.outcome is None else outcome_key(state.outcome)
         verdict = judge(state.live(), state.required, truth)
+        can_run = self._own_runs is not None and not state.own_failed
+        if truth is None and verdict.is_disputed and (can_run or verdict.key is None):
+            # A majority may be of liars: where this machine can run the unit, it decides.
+            self._dispute(state)
+            return
         if verdict.key is None:
-            if verdict.is_disputed:
-                self._dispute(state)
             return
         if truth is None and state.wants_own_run:
             self._run_here(state)

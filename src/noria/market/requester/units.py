@@ -161,7 +161,7 @@ class Copy:
     is_open
         Whether its result has been asked for.
     waits_since
-        When something was asked for that has not come; 0 if nothing is.
+        When something was asked for that has not come; None if nothing is.
     is_dropped
         Whether nobody counts on it any more.
     is_verified
@@ -176,7 +176,7 @@ class Copy:
     seal: Hash32 | None = None
     claim: Claim | None = None
     is_open: bool = False
-    waits_since: float = 0.0
+    waits_since: float | None = None
     is_dropped: bool = False
     is_verified: bool = False
 
