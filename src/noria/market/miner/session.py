@@ -147,7 +147,7 @@ class Session:
             return None
         if number in self.record.spent:
             released = self.results.get(number)
-            return None if released is not None else _taken(number)
+            return None if released is not None and released.digest == digest else _taken(number)
         refused = self._has_room(unit) or check_unit(unit)
         if refused is not None:
             return refused
@@ -387,7 +387,8 @@ class Session:
                 log=record.log,
                 milliseconds=record.milliseconds,
                 signature=record.signature,
-            )
+            ),
+            record.digest,
         )
         self.results[record.number] = untaken
         self._untaken_bytes += untaken.size

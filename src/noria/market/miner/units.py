@@ -92,9 +92,10 @@ class Signing:
 
 @dataclass(frozen=True, slots=True)
 class Untaken:
-    """A released result that the requester has not confirmed."""
+    """A released result that the requester has not confirmed, and the digest of its unit."""
 
     result: Result
+    digest: bytes
 
     @property
     def size(self) -> int:
