@@ -1,6 +1,6 @@
 """A process that mines and says so: for tests that end it at any moment, or take its disk away.
 
-Usage: ``python -m tests.chain.mining_process DATA_DIR BLOCKS [FILE_BYTES_MAX]``. It prints one line per
+Usage: ``python -m tests.chain.mining_process DATA_DIR BLOCKS [FILE_BYTES_MAX [RELAXED]]``. It prints one line per
 acknowledged transaction, ``mined NUMBER BLOCK_HASH TX_HASH``, and ends with ``done`` or ``error KIND
 MESSAGE``.
 """
@@ -22,7 +22,7 @@ PAYLOAD = bytes(range(1, 256)) * 120
 """Makes each block about 30 KB, so that the disk fills soon."""
 
 
-async def mine(data_dir: Path, blocks: int, file_bytes_max: int) -> None:
+async def mine(data_dir: Path, blocks: int, file_bytes_max: int = 0, relaxed: int = 0) -> None:
     async with DevNode(DevConfig(data_dir=data_dir)) as node:
         chain = node.chain
         payload = b""
@@ -32,6 +32,8 @@ async def mine(data_dir: Path, blocks: int, file_bytes_max: int) -> None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, resource.RLIM_INFINITY))
         account = node.accounts[0]
+        if relaxed:
+            await chain.relax()
         first = chain.engine.account(chain.head.hash, account.address).nonce
         print("ready", chain.head.number, flush=True)
         try:
@@ -54,4 +56,4 @@ async def mine(data_dir: Path, blocks: int, file_bytes_max: int) -> None:
 
 if __name__ == "__main__":
     configure_logging("error")
-    asyncio.run(mine(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0))
+    asyncio.run(mine(Path(sys.argv[1]), *map(int, sys.argv[2:])))

@@ -2,8 +2,8 @@
 
 Who may propose is known an epoch ahead, and what its lottery proof signs follows from the proofs before it:
 both signatures of a block can be checked before its parent has been executed. Many together take half the
-time of one after the other. What was found right is remembered until the block's own checks ask for it; where one
-of many is wrong nothing is remembered, and those checks find the culprit.
+time of one after the other. What was found right is remembered until the block's own checks ask for it;
+where one of many is wrong nothing is remembered, and those checks find the culprit.
 """
 
 from __future__ import annotations
