@@ -1,9 +1,9 @@
-"""Build ``kernels.wasm`` from ``kernels.c``, or check that it is what the source compiles to.
+"""Build ``kernels.wasm`` and ``units.wasm`` from their sources, or check that they are what those compile to.
 
     python -m benchmarks.kernels.build [--check]
 
-Needs the package ``ziglang`` at the version below, whose compiler gives everybody the same bytes. The module
-is committed, so that measuring needs no compiler.
+Needs the package ``ziglang`` at the version below, whose compiler gives everybody the same
+bytes. The modules are committed, so that measuring needs no compiler.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from typing import Final
 HERE: Final = Path(__file__).parent
 SOURCE: Final = HERE / "kernels.c"
 MODULE: Final = HERE / "kernels.wasm"
+UNITS: Final = HERE / "units.wasm"
+"""The same kernels as a program whose units say which of them, and how often."""
+MODULES: Final = {MODULE: SOURCE, UNITS: HERE / "units.c"}
 ZIG: Final = "0.17.1"
 FLAGS: Final = [
     *("-target", "wasm32-wasi", "-mexec-model=reactor", "-msimd128"),
@@ -36,9 +39,9 @@ def compiler() -> str | None:
     return None if version == ZIG else f"ziglang is {version}: pip install ziglang=={ZIG}"
 
 
-def build(target: Path) -> None:
-    """Compile the source."""
-    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(target), str(SOURCE)]
+def build(source: Path, target: Path) -> None:
+    """Compile a source."""
+    command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, "-o", str(target), str(source)]
     subprocess.run(command, check=True, timeout=SECONDS)
 
 
@@ -48,14 +51,15 @@ def main() -> None:
     options = parser.parse_args()
     if problem := compiler():
         raise SystemExit(problem)
-    if not options.check:
-        build(MODULE)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "kernels.wasm"
-        build(target)
-        if target.read_bytes() != MODULE.read_bytes():
-            raise SystemExit(f"{MODULE.name} is not what {SOURCE.name} compiles to: build and commit it")
+    for module, source in MODULES.items():
+        if not options.check:
+            build(source, module)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / module.name
+            build(source, target)
+            if target.read_bytes() != module.read_bytes():
+                raise SystemExit(f"{module.name} is not what {source.name} compiles to: build and commit it")
 
 
 if __name__ == "__main__":
