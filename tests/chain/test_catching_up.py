@@ -100,7 +100,7 @@ def test_only_a_node_that_is_far_behind_does_not_wait_for_the_disk(tmp_path: Pat
 
         async def join(number: int, name: str = "", *, mines: bool = True) -> Speaker:
             node = Speaker(network, number, mines, name)
-            said[name or str(number)] = notes = []
+            notes = said.setdefault(name or str(number), [])
             node.wrap = lambda engine: Watched(engine, notes)
             network.nodes.append(node)
             network.speakers.append(node)
