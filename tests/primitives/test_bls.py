@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from py_ecc.bls import G2ProofOfPossession as Oracle
 
 from noria import _core
-from noria.primitives.keys import BlsSecretKey, InvalidKey, bls_aggregate, bls_verify, bls_verify_aggregate
+from noria.primitives.keys import (
+    BlsSecretKey,
+    InvalidKey,
+    bls_aggregate,
+    bls_verify,
+    bls_verify_aggregate,
+    bls_verify_many,
+)
 
 ORDER = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF00000001
 KEY = BlsSecretKey.from_seed(bytes(range(32)))
@@ -186,3 +193,23 @@ def test_nothing_and_malformed_points_have_no_sum() -> None:
 def test_any_bytes_are_no_sum(keys: list[bytes], message: bytes, signature: bytes) -> None:
     assert not bls_verify_aggregate(keys, message, signature)
     assert not bls_verify_aggregate(PUBLIC_KEYS, message, signature)
+
+
+def test_many_are_right_together_only_if_each_is() -> None:
+    signed = [(key.public_key, bytes([n]) * n, key.sign(bytes([n]) * n)) for n, key in enumerate(KEYS * 3)]
+    assert bls_verify_many(signed)
+    assert bls_verify_many(signed[:1])
+    assert not bls_verify_many([])
+    for n, (key, message, signature) in enumerate(signed):
+        for wrong in (
+            (key, message + b"?", signature),
+            (key, message, bytes(96)),
+            (bytes(48), message, signature),
+        ):
+            assert not bls_verify_many([*signed[:n], wrong, *signed[n + 1 :]])
+    # Two signatures of one key, exchanged: their sum is right, and each of them is wrong.
+    first, other = signed[0], signed[len(KEYS)]
+    assert first[0] == other[0]
+    exchanged = [(*first[:2], other[2]), (*other[:2], first[2])]
+    assert not bls_verify_many(exchanged)
+    assert bls_verify_many([first, other])
