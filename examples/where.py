@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from noria import LocalExecutor
+from noria import Executor, LocalExecutor
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -13,11 +13,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where the tasks run")
     group.add_argument("--local", action="store_true", help="on this machine, for nothing, in the sandbox")
     group.add_argument("--workers", type=int, help="with --local: tasks at once (default: one per core)")
+    group.add_argument("--node", help="URL of a node, or folder of a network (default: the local network)")
+    group.add_argument("--budget", default="2 NOR", help="most that all tasks may cost (default: 2 NOR)")
+    group.add_argument("--replicas", type=int, help="miners that run each task and must agree (default: 2)")
+    group.add_argument("--max-price", help="most that a miner may ask for one fuel, like '2 gwei'")
 
 
-def chosen_executor(chosen: argparse.Namespace) -> LocalExecutor:
+def chosen_executor(chosen: argparse.Namespace) -> Executor | LocalExecutor:
     """Return the executor that the options name."""
-    return LocalExecutor(chosen.workers)
+    if chosen.local:
+        return LocalExecutor(chosen.workers)
+    return Executor(chosen.budget, node=chosen.node, replicas=chosen.replicas, max_price=chosen.max_price)
 
 
 @contextmanager

@@ -18,11 +18,10 @@ from examples.raytrace.render import render, tiles
 from examples.raytrace.scenes import BadScene, read_scene, wheel
 from examples.raytrace.tracer import Ball, Scene, Tile, nearest, render_tile
 from noria import LocalExecutor
+from noria.execution.parameters import DEVNET
 from tests.client.runtime import python_runtime
 
 REPOSITORY = Path(example.__file__).resolve().parent.parent.parent
-UNIT_FUEL_MAX = 2 * 10**8
-"""Of a development network: larger units win no blocks."""
 BALL = {"centre": [0, 1, 0], "radius": 1, "colour": [0.8, 0.1, 0.1]}
 ONE = {
     "eye": [0, 2, 6],
@@ -62,7 +61,7 @@ def test_the_sandbox_gives_the_picture_and_each_tile_may_win_a_block() -> None:
         dear = [tile for tile in cut if 100 <= tile.left < 140 and 50 <= tile.top < 70]
         futures = [executor.submit(render_tile, scene, tile) for tile in dear]
         assert all(future.result() for future in futures)
-        assert max(future.fuel for future in futures) < UNIT_FUEL_MAX
+        assert max(future.fuel for future in futures) < DEVNET.unit_fuel_max
     with ThreadPoolExecutor(1) as executor:
         there = render(scene, 48, 27, 1, executor)
     # C libraries differ in the last bits of their square roots' surroundings, hardly ever in a pixel.
