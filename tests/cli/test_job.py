@@ -151,7 +151,7 @@ def test_a_job_that_was_left_is_said_to_be(journal: JobJournal, run: Run) -> Non
     add(journal, 5, "running", view())
     done = run("explain", "5")
     assert done.returncode == 0, done
-    assert "The process that worked on it is gone" in done.stdout
+    assert "Its program is gone" in done.stdout
 
 
 def test_a_job_is_cancelled_by_the_process_that_works_on_it(journal: JobJournal, path: Path) -> None:

@@ -24,6 +24,7 @@ SHOWN: Final = 20
 END_SECONDS: Final = 120.0
 """How long a job's own process may take to end it."""
 POLL_SECONDS: Final = 0.25
+POLL_BLOCK_SECONDS: Final = 5.0
 NEAR_BLOCKS: Final = 64
 """For so many blocks the end of a job is waited for."""
 
@@ -129,8 +130,7 @@ def cancel(number: JobArgument = None, node: NodeOption = None, json_output: Jso
             journal.ask_close(stored.id)
             text = _await_end(journal, stored)
         else:
-            text = asyncio.run(_end_on_chain(node or stored.node, stored))
-            journal.set_state(stored.id, "closed")
+            text = asyncio.run(_end_left(node, journal, stored))
     print(json.dumps({"job": stored.number, "text": text}) if json_output else text)
 
 
@@ -293,7 +293,7 @@ def _await_end(journal: JobJournal, stored: StoredJob) -> str:
     end = time.monotonic() + END_SECONDS
     while time.monotonic() < end:
         now = next(each for each in journal.jobs(limit=1_000_000) if each.id == stored.id)
-        if now.state in OVER:
+        if now.state in OVER or (now.state == "closing" and not now.is_alive):
             return f"job {now.number} is {now.state}" if now.number is not None else "the job is over"
         if not now.is_alive:
             raise CommandError("its program has ended in the middle of it: run the same command again")
@@ -304,13 +304,11 @@ def _await_end(journal: JobJournal, stored: StoredJob) -> str:
     )
 
 
-async def _end_on_chain(node: str, stored: StoredJob) -> str:
-    """End a job that was left by its program."""
+async def _end_left(node: str | None, journal: JobJournal, stored: StoredJob) -> str:
+    """End a job that was left by its program; wait until the rest is paid back if that is soon."""
     from noria.cli.job_store import on_chain
+    from noria.client.leftovers import close_leftovers
     from noria.client.wallet import open_wallet
-    from noria.market.contracts import JobState
-    from noria.market.requester.chain import JobChain
-    from noria.market.sending import TransactionSender
     from noria.primitives.addresses import checksum_address
 
     wallet = open_wallet(create=False)
@@ -319,24 +317,24 @@ async def _end_on_chain(node: str, stored: StoredJob) -> str:
             f"the job is {checksum_address(stored.requester)}'s, the wallet is {wallet}: name its folder "
             "with NORIA_WALLET"
         )
-    async with connected(node) as access:
-        chain = JobChain(access, TransactionSender(access, wallet.key))
-        found = await on_chain(access, stored)
-        if found is None:
-            return "the chain does not have it: nothing is to be ended"
-        name = f"job {found.job.number}"
-        if found.job.state in (JobState.OPEN, JobState.ASSIGNED):
-            await chain.close(found.job.number)
-            found = await on_chain(access, stored)
-        if found is not None and found.job.state is JobState.CLOSING:
-            last = found.job.closing_block + found.close_blocks
-            if last - found.block > NEAR_BLOCKS:
-                raise CommandError(
-                    f"{name} ends with block {last}, it is {found.block}: run the same command again then"
-                )
-            deadline = time.monotonic() + END_SECONDS
-            while found.block <= last and time.monotonic() < deadline:
-                found = replace(found, block=(await access.wait_head(found.block, 5.0)).number)
-            await chain.refund(found.job.number)
-            return f"{name} is ended, and what was left is paid back"
-        return f"{name} is ended"
+    async with connected(node or stored.node) as access:
+        if access.genesis_root != stored.chain:
+            raise CommandError(
+                f"{access.url} is of another chain than the job: name a node of its chain with --node"
+            )
+        deadline = time.monotonic() + END_SECONDS
+        while True:
+            done = await close_leftovers(access, wallet, journal)
+            own = next((each for each in done if each.id == stored.id), None)
+            if own is None:
+                return f"job {stored.number} is over"
+            name = "the job" if own.number is None else f"job {own.number}"
+            found = await on_chain(access, replace(stored, number=own.number))
+            last = 0 if found is None else found.job.closing_block + found.close_blocks
+            if own.state != "closing":
+                return f"{name}: {own.message}"
+            if found is None or last - found.block > NEAR_BLOCKS or time.monotonic() > deadline:
+                return f"{name}: {own.message}; run this again then, or let the next job do it"
+            block = found.block
+            while block <= last and time.monotonic() < deadline:
+                block = (await access.wait_head(block, POLL_BLOCK_SECONDS)).number

@@ -86,7 +86,7 @@ def view_of(job: StoredJob) -> JobView | None:
 
 def standing(job: StoredJob) -> str:
     """Return where a job stands: its state, or that nobody works on it any more."""
-    return "left" if job.state not in OVER and not job.is_alive else job.state
+    return "left" if job.state in ("opening", "assigning", "running") and not job.is_alive else job.state
 
 
 def described(job: StoredJob) -> dict[str, Any]:
@@ -190,14 +190,20 @@ def explained(stored: StoredJob, found: OnChain | None) -> Explanation:
         explanation = Explanation(f"{name} is {stored.state}: nothing more was noted of it.", ())
     else:
         explanation = explain(view)
-    if stored.state in OVER or stored.is_alive:
+    if standing(stored) not in ("left", "closing") or stored.is_alive:
         return explanation
     end = "noria job cancel" if stored.number is None else f"noria job cancel {stored.number}"
     if found is not None and found.job.state is JobState.ENDED:
         text = "It is over on the chain, and what was left has been paid back."
+    elif found is not None and found.job.state is JobState.CLOSING:
+        last = found.job.closing_block + found.close_blocks
+        text = (
+            f"Miners can be paid until block {last}, it is {found.block}; the next job, or `{end}`, then"
+            " brings back the rest."
+        )
     elif found is not None:
-        text = f"The process that worked on it is gone; `{end}` ends it and brings back what is left."
+        text = f"Its program is gone: the next job, or `{end}`, ends it and brings back what is left."
     else:
-        text = "The process that worked on it is gone, and the chain that was asked does not have it."
+        text = "Its program is gone, and the chain that was asked does not have it."
     # What the process was waiting for last says nothing any more.
     return Explanation(explanation.summary, (Reason("left", text),))
