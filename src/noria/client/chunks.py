@@ -25,6 +25,9 @@ FUEL_PER_SECOND: Final = 1e10
 """Assumed until miners have said how long units take."""
 FUEL_PER_SECOND_BOUNDS: Final = (1e9, 4e10)
 CHUNK_MAX: Final = 4096
+WINDOW_UNKNOWN: Final = 8
+WINDOW: Final = 256
+"""Units of a map that wait or run at any time, before and after something is known of them."""
 FUEL_SHARE: Final = 2
 """A unit is aimed at this part of the largest fuel limit that carries weight."""
 MEMORY: Final = 0.7
@@ -76,6 +79,11 @@ class ChunkSizer:
                     max(1000 * fuel / milliseconds, FUEL_PER_SECOND_BOUNDS[0]), FUEL_PER_SECOND_BOUNDS[1]
                 )
                 self._rate = MEMORY * self._rate + (1 - MEMORY) * rate
+
+    def window(self) -> int:
+        """Return how many units may wait or run: few until it is known how long they should be."""
+        with self._lock:
+            return WINDOW_UNKNOWN if self._fuel is None else WINDOW
 
     def size(self) -> int:
         """Return how many calls the next unit should have: 1 until something is known."""

@@ -45,7 +45,7 @@ class MapRun(Generic[A, T]):
     items
         The arguments of the calls.
     window
-        Most calls that wait or run at any time.
+        Most calls that wait or run at any time, or what tells it.
     drop
         Told the items that are left when no more calls are wanted.
     is_lazy
@@ -56,14 +56,14 @@ class MapRun(Generic[A, T]):
         self,
         submit: Callable[[A], MapFuture[T]],
         items: Iterator[A],
-        window: int,
+        window: int | Callable[[], int],
         drop: Callable[[list[A]], None],
         *,
         is_lazy: bool,
     ) -> None:
         self._submit = submit
         self._items = items
-        self._window = window
+        self._window = window if callable(window) else lambda: window
         self._drop = drop
         self._is_lazy = is_lazy
         # Reentrant, because a call that ended already calls back at once.
@@ -88,7 +88,7 @@ class MapRun(Generic[A, T]):
                 self._changed.notify_all()
 
     def _has_room(self) -> bool:
-        return (len(self._futures) if self._is_lazy else self._under_way) < self._window
+        return (len(self._futures) if self._is_lazy else self._under_way) < self._window()
 
     def _next(self) -> None:
         try:

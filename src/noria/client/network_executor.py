@@ -37,6 +37,7 @@ from noria.client.progress import ProgressBar, Snapshot, is_wanted
 from noria.client.session import Session, SessionSettings
 from noria.client.tally import Ended, Tally
 from noria.client.wallet import Wallet
+from noria.market.contracts import MINERS_MAX
 from noria.market.requester import confidence as guarantee
 from noria.market.requester.evidence import Settled
 from noria.market.requester.reasons import JobView
@@ -138,13 +139,20 @@ class Executor(futures.Executor):
             raise ValueError(f"fuel_limit must be 1 to 2^63 - 1, not {fuel_limit}")
         self.choice = _choice(replicas, confidence, sample, liars)
         named = () if miners is None or isinstance(miners, int) else tuple(miners)
-        count = miners if isinstance(miners, int) else max(MINERS_MIN, self.choice.replicas + 1)
+        count = miners if isinstance(miners, int) else len(named) or max(MINERS_MIN, self.choice.replicas + 1)
+        if not self.choice.replicas <= count <= MINERS_MAX:
+            raise ValueError(
+                f"miners must be {self.choice.replicas} to {MINERS_MAX} for {self.choice.replicas} replicas, "
+                f"not {count}"
+            )
+        if deadline is not None and deadline <= 0:
+            raise ValueError(f"deadline must be above 0 seconds from now, not {deadline}")
         settings = SessionSettings(
             budget=_amount("budget", budget),
             node=node,
             choice=self.choice,
             max_price=None if max_price is None else _amount("max_price", max_price),
-            miners=len(named) or count,
+            miners=count,
             named=named,
             deadline_seconds=deadline,
             runtime=runtime,
@@ -246,7 +254,7 @@ class Executor(futures.Executor):
         run: MapRun[list[Arguments], Any]
         if chunksize is None:
             start, sizer = self._chunk_starter(fn, is_expected=not is_lazy)
-            run = MapRun(start, chunked(items, sizer.size), buffersize or WINDOW, drop, is_lazy=is_lazy)
+            run = MapRun(start, chunked(items, sizer.size), buffersize or sizer.window, drop, is_lazy=is_lazy)
             self._runs.add(run)
             chunks: Iterator[Chunk] = run.results(timeout)
             return iter(each_result(chunks))

@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -192,7 +193,14 @@ class Session:
 
     def stop_unit(self, unit: WorkUnit) -> None:
         """Let nobody run a unit any more."""
-        self._soon(lambda: self._runner.stop(unit) if self._runner is not None else None)
+        self._soon(lambda: self._stop(unit))
+
+    def _stop(self, unit: WorkUnit) -> None:
+        if self._runner is not None:
+            self._runner.stop(unit)
+        elif unit in self._early:
+            self._early.remove(unit)
+            unit.failed(CancelledError())
 
     def _add(self, unit: WorkUnit) -> None:
         if self._running is None:
@@ -224,20 +232,26 @@ class Session:
         except Exception as error:
             self._error = error
             failure = error if isinstance(error, JobError) else JobError(str(error))
-            for unit in self._early:
-                unit.started()
-                unit.failed(failure)
-            self._early.clear()
+            self._fail_early(failure)
             self._running = None
             return
-        for unit in self._early:
-            self._runner.add(unit)
-        self._early.clear()
+        self._add_early(self._runner)
         tidying = self._loop.create_task(self._tidy(self._journal))
         try:
             await self._runner.run()
         finally:
             tidying.cancel()
+
+    def _fail_early(self, error: Exception) -> None:
+        early, self._early = self._early, []
+        for unit in early:
+            unit.started()
+            unit.failed(error)
+
+    def _add_early(self, runner: JobRunner) -> None:
+        early, self._early = self._early, []
+        for unit in early:
+            runner.add(unit)
 
     async def _tidy(self, journal: JobJournal) -> None:
         """See to jobs that earlier programs left behind, once this one has its miners."""

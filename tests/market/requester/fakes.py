@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -91,6 +91,8 @@ class Ways:
     offers_every: int = 8
     shows_unasked: bool = False
     resigns: bool = False
+    run: Callable[[bytes, int], Awaitable[Outcome]] | None = None
+    program: ProgramId = PROGRAM
 
 
 @dataclass
@@ -102,6 +104,7 @@ class Entry:
     seal: bytes | None = None
     sealed: bool = False
     result: Result | None = None
+    task: asyncio.Task[None] | None = None
 
 
 class FakeMiner:
@@ -214,7 +217,7 @@ class FakePlace:
                     parts.append(part.data)
             else:
                 entry = self.units[unit.number] = Entry(unit, b"".join(parts), sealed=unit.sealed)
-                task = asyncio.get_running_loop().create_task(self.run(entry))
+                task = entry.task = asyncio.get_running_loop().create_task(self.run(entry))
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)
         self.release()
@@ -239,7 +242,15 @@ class FakePlace:
             self.failures[entry.unit.number] = Failure(entry.unit.number, "machine", "no memory")
             self.wake.set()
             return
-        outcome = truth(entry.data, entry.unit.fuel_limit)
+        if ways.run is None:
+            outcome = truth(entry.data, entry.unit.fuel_limit)
+        else:
+            try:
+                outcome = await ways.run(entry.data, entry.unit.fuel_limit)
+            except asyncio.CancelledError:
+                return
+            if self.units.get(entry.unit.number) is not entry:
+                return
         if ways.lie is not None:
             outcome = ways.lie(outcome, entry.data)
         entry.outcome = outcome
@@ -260,7 +271,7 @@ class FakePlace:
             k=self.k,
             miner=self.miner.address,
             index=index,
-            unit_id=unit_id(PROGRAM, blob_id(entry.data), entry.unit.fuel_limit),
+            unit_id=unit_id(self.miner.ways.program, blob_id(entry.data), entry.unit.fuel_limit),
             output_id=blob_id(outcome.output),
             status=outcome.status,
             fuel=outcome.fuel,
@@ -346,6 +357,8 @@ class FakePlace:
                 if cancelled in self.held:
                     self.held.remove(cancelled)
                 self.failures[number] = Failure(number, "cancelled")
+                if cancelled.task is not None:
+                    cancelled.task.cancel()
         if collect.allow is not None:
             self.allow(int(collect.allow.total), collect.allow.signature)
         for approval in collect.approvals:
