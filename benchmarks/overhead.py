@@ -65,12 +65,11 @@ WORKLOADS_OF_PYTHON: Final = ("nbody", "json_texts", "sieve", "alignment")
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time of the threads of a process that live."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(OSError):
-            total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+    """Processor time of a process, with that of its threads that have ended."""
+    with suppress(OSError):
+        # The name that Linux gives a process' clock.
+        return time.clock_gettime(~pid << 3 | 2)
+    return 0.0
 
 
 def children(pid: int) -> list[int]:
@@ -129,9 +128,10 @@ class Spent:
 def pooled(pool: WorkerPool, source: ProgramSource, inputs: Sequence[bytes]) -> Spent:
     """Run units in a pool that has one worker."""
     (worker,) = pool.process_ids()
-    before, own = processor_seconds(worker), time.process_time()
+    tree = [worker, *children(worker)]
+    before, own = sum(map(processor_seconds, tree)), time.process_time()
     outcomes = [pool.submit(source, data, FUEL).result() for data in inputs]
-    return Spent(processor_seconds(worker) - before, time.process_time() - own, outcomes)
+    return Spent(sum(map(processor_seconds, tree)) - before, time.process_time() - own, outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class Watched:
         self._begun = self._look()
 
     def _look(self) -> tuple[float, float, float, int]:
-        below = sum(processor_seconds(pid) for pid in children(self._pid))
+        below = sum(map(processor_seconds, children(self._pid)))
         height = node_status(self._network, self._node)["head_height"] or 0
         return time.monotonic(), processor_seconds(self._pid), below, height
 

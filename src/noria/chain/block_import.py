@@ -61,14 +61,29 @@ class BlockImport:
     ) -> None:
         self._rules, self._tree, self._store = rules, tree, store
         self._execution, self._threads = execution, threads
+        self._ready: tuple[Block, BlockState, SlotStart] | None = None
 
-    async def check(self, arrival: Arrival, time_milliseconds: int) -> Accepted | Rejected | Postponed:
-        """Run what must hold before a block is passed on."""
+    async def check(
+        self, arrival: Arrival, time_milliseconds: int, *, whole: bool = False
+    ) -> Accepted | Rejected | Postponed:
+        """Run what must hold before a block is passed on.
+
+        Parameters
+        ----------
+        arrival
+            The block.
+        time_milliseconds
+            Now, Unix time.
+        whole
+            Whether to run what comes before its execution as well: nobody waits for it to be passed on.
+        """
         view = self._tree.view(arrival.block.header.parent_root)
 
         def checks() -> None:
             check_before_forwarding(self._rules, arrival.block, view, time_milliseconds)
             self._check_input(arrival)
+            if whole and view is not None:
+                self._ready = (arrival.block, *self._contents(arrival.block, view))
 
         return await self.thread(judge, checks)
 
@@ -86,7 +101,11 @@ class BlockImport:
         view = self._tree.view(block.header.parent_root)
         if view is None:
             raise ParentMissing(f"parent 0x{block.header.parent_root.hex()} is no longer known")
-        state, start = await self.thread(self._contents, block, view)
+        ready, self._ready = self._ready, None
+        if ready is not None and ready[0] is block:
+            _, state, start = ready
+        else:
+            state, start = await self.thread(self._contents, block, view)
         try:
             await self._execution.execute(block.payload, start.calls())
         except (_core.InvalidBlock, _core.InvalidEncoding, _core.InvalidTransaction) as error:

@@ -288,7 +288,7 @@ class ChainService:
 
     async def take_arrival(self, arrival: Arrival) -> Finding:
         """Take a block that was asked for and has been read; return what has become of it."""
-        return await asyncio.shield(self._take(arrival).done)
+        return await asyncio.shield(self._take(arrival, whole=True).done)
 
     def look_ahead(self) -> LookAhead:
         """Return what checks signatures of a line of blocks while it is imported."""
@@ -303,19 +303,19 @@ class ChainService:
             return Rejected(type(error).__name__, str(error), False)
         return Arrival(block, block.root(self.rules.genesis_root), sent.block, sent.input, source)
 
-    def _take(self, arrival: Arrival) -> _Watched:
+    def _take(self, arrival: Arrival, *, whole: bool = False) -> _Watched:
         watched = self._watched.get(arrival.key)
         if watched is None:
             loop = asyncio.get_running_loop()
             watched = self._watched[arrival.key] = _Watched(loop.create_future(), loop.create_future())
-            self.spawn(self._process(arrival))
+            self.spawn(self._process(arrival, whole))
         return watched
 
-    async def _process(self, arrival: Arrival) -> None:
+    async def _process(self, arrival: Arrival, whole: bool = False) -> None:
         finding: Finding = Ignored("it failed")
         try:
             async with self._checks:
-                found = await self._examine(arrival)
+                found = await self._examine(arrival, whole)
             if found is None:
                 return
             finding = found
@@ -333,7 +333,7 @@ class ChainService:
     def _queue_has(self, arrival: Arrival) -> bool:
         return self._queue.waits(arrival)
 
-    async def _examine(self, arrival: Arrival) -> Finding | None:
+    async def _examine(self, arrival: Arrival, whole: bool) -> Finding | None:
         """Run the checks before forwarding; `None` where the arrival waits for something."""
         root, parent = arrival.root, arrival.block.header.parent_root
         if root in self.tree:
@@ -344,10 +344,10 @@ class ChainService:
             if bad in self._invalid:
                 self._remember(root, self._invalid[bad])
                 return Rejected("InvalidAncestor", self._invalid[bad], True)
-        finding = await self.importer.check(arrival, self.clock.milliseconds())
+        finding = await self.importer.check(arrival, self.clock.milliseconds(), whole=whole)
         if isinstance(finding, Postponed):
             if finding.kind == "ParentMissing" and parent in self.tree:
-                return await self._examine(arrival)  # it has come meanwhile
+                return await self._examine(arrival, whole)  # it has come meanwhile
             return self._wait(arrival, finding)
         if isinstance(finding, Rejected):
             return self._reject(arrival, finding)
