@@ -166,6 +166,7 @@ class Places:
             self._domain,
             self._rules,
             batches,
+            lambda: self._looked(session),
         )
         live = Live(session, settler, asyncio.get_running_loop().time())
         self._live[record.id] = self._at[record.job, record.k] = live
@@ -280,23 +281,20 @@ class Places:
             except JournalError as error:
                 self.fail(error)
                 return
-            if session.closing or not session.is_here or live.settler.finished:
-                self._give_up(session)
-            self.shop.fill()
-            self.release(session)
             await asyncio.sleep(PAUSE_SECONDS)
         self._leave(live)
         await asyncio.to_thread(self._release_blobs, session.record.id)
 
-    def _give_up(self, session: Session) -> None:
-        """Stop the units of a job that is over."""
-        if not session.closing and session.is_here:
-            return
-        reason, message = "closing", "the job is over"
-        if not session.closing:
-            reason, message = "cancelled", "the chain has taken the job back"
-        for unit in session.cancel(list(session.units), reason, message):
-            self.shop.stop(unit)
+    def _looked(self, session: Session) -> None:
+        """Go on with a job, or stop its units if it is over."""
+        if session.closing or not session.is_here:
+            reason, message = "closing", "the job is over"
+            if not session.closing:
+                reason, message = "cancelled", "the chain has taken the job back"
+            for unit in session.cancel(list(session.units), reason, message):
+                self.shop.stop(unit)
+        self.release(session)
+        self.shop.fill()
 
     def _release_blobs(self, place: int) -> None:
         with suppress(BlobStoreError):

@@ -8,7 +8,7 @@ borders and the approvals, and keeps both until they are final.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -39,6 +39,9 @@ APPROVE_BLOCKS: Final = 64
 """Where the time for challenges is longer than this, an approval that comes late is worth a transaction."""
 BASIS_POINTS: Final = 10_000
 OFFERS_MAX: Final = 64
+CREDITS_MAX: Final = 3
+CREDIT_PAUSE_BLOCKS: Final = 32
+"""How often, and after how many blocks, what was credited with nothing is tried again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +57,8 @@ class Settler:
         Of the chain.
     batches
         Of the place, as the journal has them.
+    looked
+        Called when the session has learnt from the chain where its job stands, before anything is sent.
 
     Attributes
     ----------
@@ -71,14 +76,19 @@ class Settler:
         domain: Domain,
         rules: MarketRules,
         batches: Sequence[BatchRecord],
+        looked: Callable[[], None] = lambda: None,
     ) -> None:
         self.session, self.finished = session, False
         self._journal, self._keeper, self._access, self._chain = journal, keeper, access, chain
-        self._domain, self._rules = domain, rules
+        self._domain, self._rules, self._looked = domain, rules, looked
         self._batches = list(batches)
         self._approvals: dict[Hash32, bytes] = {b.root: b.approval for b in batches if b.approval}
         self._offered_block: int | None = None
-        self._worthless: set[Hash32] = set()
+        self._unkept: set[Hash32] = set()
+        self._done: dict[Hash32, int] = {}
+        """Batches with nothing before them, and the head at which that was seen first."""
+        self._not_before: dict[Hash32, tuple[int, int]] = {}
+        """Batches whose credit came to nothing: in which block to try again, and how often that was tried."""
         self._ended_block: int | None = None
         self._gone_block: int | None = None
 
@@ -111,8 +121,11 @@ class Settler:
         ChainAccessError, JournalError
             Where it could not be done now; the next block is another chance.
         """
-        while await self._look() and await self._act():
-            pass
+        while True:
+            is_here = await self._look()
+            self._looked()
+            if not is_here or not await self._act():
+                return
 
     async def _look(self) -> bool:
         """Read the chain; return whether it has the place."""
@@ -295,7 +308,7 @@ class Settler:
             await self._keeper.keep(self.session.record, batch, receipts)
         except NotKept as error:
             # It is paid all the same, but a block could not show it.
-            self._worthless.add(root)
+            self._unkept.add(root)
             _log.error("batch_not_kept", reason=str(error))
 
     # ------------------------------------------------------------ what is committed
@@ -308,21 +321,26 @@ class Settler:
         approve: list[tuple[Hash32, Signature]] = []
         finalize: list[Hash32] = []
         credit: list[Hash32] = []
-        paid, credited = record.paid, record.credited
+        paid, credited, forgotten = record.paid, record.credited, False
         for batch in [b for b in self._batches if b.end <= session.place.next_index]:
             found = await self._chain.batch(batch.root)
             if found is None:
                 continue
+            if self._may_be_credited(found):
+                self._done.pop(batch.root, None)
             is_due = head >= found.block + self._rules.challenge_blocks
             if found.paid:
                 paid += batch.fuel * session.price
                 credited += found.weight if found.credited else 0
-                if self._wants_credit(found):
-                    if is_due:
+                if self._may_be_credited(found):
+                    if is_due and head >= self._not_before.get(batch.root, (0, 0))[0]:
                         credit.append(batch.root)
-                elif found.block <= final:
+                elif self._done.setdefault(batch.root, head) <= final:
                     await self._forget(batch, found)
-            elif is_due:
+                    forgotten = True
+                continue
+            self._done.pop(batch.root, None)
+            if is_due:
                 finalize.append(batch.root)
             elif batch.root in self._approvals and self._is_slow:
                 approve.append((batch.root, Signature(self._approvals[batch.root])))
@@ -342,22 +360,29 @@ class Settler:
                 for root in roots:
                     now = await self._chain.batch(root)
                     if now is not None and not now.credited:
-                        # Its fee backs no weight; trying again would cost gas.
-                        self._worthless.add(root)
+                        self._put_off(root, head)
                 return True
-        return False
+        # Then perhaps nothing is left of it.
+        return forgotten and self._ended_block is not None
 
-    def _wants_credit(self, found: SettledBatch) -> bool:
-        if found.credited or found.void or not found.weight or found.root in self._worthless:
+    def _may_be_credited(self, found: SettledBatch) -> bool:
+        """Tell whether a paid batch has credit before it."""
+        if found.credited or found.void or not found.weight or found.root in self._unkept:
             return False
-        return self.session.job.earns_credit
+        return self.session.job.earns_credit and self._not_before.get(found.root, (0, 0))[1] <= CREDITS_MAX
+
+    def _put_off(self, root: Hash32, head: int) -> None:
+        """Note that the fee for a batch backs no weight now, or that a reorganisation has taken it back."""
+        tries = self._not_before.get(root, (0, 0))[1] + 1
+        self._not_before[root] = (head + CREDIT_PAUSE_BLOCKS * tries, tries)
 
     async def _forget(self, batch: BatchRecord, found: SettledBatch) -> None:
         record = self.session.record
         record.paid += batch.fuel * self.session.price
         record.credited += found.weight if found.credited else 0
         self._batches.remove(batch)
-        self._approvals.pop(batch.root, None)
+        for known in (self._approvals, self._done, self._not_before):
+            known.pop(batch.root, None)
         await self._journal.write(book.keep_income(record), *book.forget_batch(record.id, batch))
 
     async def _settled(self, result: TransactionResult | None, what: str, roots: Sequence[Hash32]) -> bool:

@@ -188,6 +188,7 @@ class WorkStream:
             elif job.state is JobState.ENDED or live.settler.finished:
                 raise Declined("closed", f"job {hello.job} is over")
         session = live.session
+        session.is_here, session.job, session.place = True, job, place
         session.greet(peer)
         live.used_seconds = asyncio.get_running_loop().time()
         return Welcome(

@@ -1,0 +1,343 @@
+"""Rules of the miner's side that need no clock, disk or chain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from noria.market.contracts import Job, JobState, Place
+from noria.market.messages import BytesPart, Unit
+from noria.market.miner import numbers as number_sets
+from noria.market.miner.batching import PATIENCE_BLOCKS, WORTH, Situation, Step, next_step
+from noria.market.miner.entries import PlaceRecord
+from noria.market.miner.numbers import NumberSet, TooScattered, decode_numbers
+from noria.market.miner.session import UNRELEASED_MAX, Session
+from noria.market.miner.terms import mark_of
+from noria.market.miner.units import Finished, OrderedUnit, Signing
+from noria.primitives.types import Address, Hash32, Wei
+from noria.work.batches import BATCH_RECEIPTS_MAX, build_batch
+from noria.work.ids import BlobId, UnitId, blob_id
+from noria.work.receipts import Receipt, Status
+from tests.market.miner.world import MINER, ROOT, WEIGHT
+
+# ---------------------------------------------------------------- batching
+
+IDLE = Situation(
+    offered=0,
+    approved=False,
+    fixed=False,
+    age_blocks=0,
+    offered_wei=0,
+    ready=0,
+    ready_wei=0,
+    gas_wei=100,
+    flush=False,
+    closing=False,
+)
+WORTHY = 100 * WORTH
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        ({}, Step.WAIT),
+        ({"flush": True, "closing": True}, Step.WAIT),
+        ({"ready": 5, "ready_wei": WORTHY - 1}, Step.WAIT),
+        ({"ready": 5, "ready_wei": WORTHY}, Step.OFFER),
+        ({"ready": 1, "flush": True}, Step.OFFER),
+        ({"ready": 1, "closing": True}, Step.OFFER),
+        ({"ready": BATCH_RECEIPTS_MAX}, Step.OFFER),
+        # Offered, worth its gas: approval is waited for, then the allow must do.
+        ({"ready": 5, "offered": 5, "offered_wei": WORTHY, "approved": True}, Step.COMMIT),
+        ({"ready": 5, "offered": 5, "offered_wei": WORTHY, "age_blocks": PATIENCE_BLOCKS - 1}, Step.WAIT),
+        ({"ready": 5, "offered": 5, "offered_wei": WORTHY, "age_blocks": PATIENCE_BLOCKS}, Step.COMMIT),
+        ({"ready": 9, "offered": 5, "offered_wei": WORTHY, "approved": True}, Step.COMMIT),
+        # Offered and worth little: approved or not, it waits to grow.
+        ({"ready": 5, "offered": 5, "offered_wei": 9, "approved": True, "age_blocks": 99}, Step.WAIT),
+        ({"ready": 9, "offered": 5, "offered_wei": 9, "approved": True, "ready_wei": WORTHY}, Step.OFFER),
+        ({"ready": 9, "offered": 5, "offered_wei": 9, "flush": True}, Step.OFFER),
+        ({"ready": 9, "offered": 5, "offered_wei": 9}, Step.WAIT),
+        # A job that closes has everything committed.
+        ({"ready": 5, "offered": 5, "closing": True}, Step.COMMIT),
+        ({"ready": 5, "offered": 5, "closing": True, "approved": True}, Step.COMMIT),
+        ({"ready": 9, "offered": 5, "closing": True, "approved": True}, Step.COMMIT),
+        ({"ready": 9, "offered": 5, "closing": True}, Step.OFFER),
+        # What may have been sent keeps its borders.
+        ({"ready": 9, "offered": 5, "fixed": True, "closing": True}, Step.COMMIT),
+        ({"ready": 9, "offered": 5, "fixed": True}, Step.COMMIT),
+        ({"ready": 4096, "offered": 4096, "offered_wei": 1, "approved": True}, Step.COMMIT),
+    ],
+)
+def test_when_a_batch_is_offered_and_when_committed(changes: dict[str, Any], step: Step) -> None:
+    assert next_step(replace(IDLE, **changes)) is step
+
+
+@given(st.data())
+def test_a_job_that_closes_never_waits_while_anything_is_unpaid(data: st.DataObject) -> None:
+    counts = st.integers(0, BATCH_RECEIPTS_MAX)
+    ready = data.draw(counts)
+    at = replace(
+        IDLE,
+        closing=True,
+        ready=ready,
+        offered=data.draw(st.integers(0, ready)),
+        approved=data.draw(st.booleans()),
+        fixed=data.draw(st.booleans()),
+        gas_wei=data.draw(st.integers(0, 10**20)),
+        offered_wei=data.draw(st.integers(0, 10**20)),
+        ready_wei=data.draw(st.integers(0, 10**20)),
+    )
+    assert (next_step(at) is Step.WAIT) == (ready == 0)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@given(st.lists(st.integers(0, 40)))
+def test_a_set_of_numbers_is_one(values: list[int]) -> None:
+    found, expected = NumberSet(), set()
+    for value in values:
+        found.add(value)
+        expected.add(value)
+        assert len(found) == len(expected)
+    assert {n for n in range(42) if n in found} == expected
+    again = decode_numbers(found.encode())
+    assert list(again.ranges()) == list(found.ranges())
+    ranges = list(found.ranges())
+    assert all(last + 1 < first for (_, last), (first, _) in pairwise(ranges))
+
+
+def test_numbers_that_are_scattered_take_so_much_room_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(number_sets, "RANGES_MAX", 3)
+    found = NumberSet()
+    for value in (0, 10, 20):
+        assert found.has_room()
+        found.add(value)
+    assert not found.has_room()
+    with pytest.raises(TooScattered, match="one by one"):
+        found.add(30)
+    found.add(11)
+    assert 11 in found
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xc0", b"\x91\x92\x05\x04", b"\x92\x92\x00\x01\x92\x02\x03", b"\x91\x92\xff\x00", b"\x91\x05"],
+)
+def test_bytes_that_are_no_set_of_numbers(data: bytes) -> None:
+    with pytest.raises(ValueError, match="no set of numbers"):
+        decode_numbers(data)
+
+
+# ---------------------------------------------------------------- one place
+
+PRICE, CAP = 3, 5_000
+JOB = Job(
+    number=1,
+    state=JobState.ASSIGNED,
+    requester=Address(b"\1" * 20),
+    session_key=Address(b"\2" * 20),
+    terms=Hash32(bytes(32)),
+    opened_block=1,
+    closing_block=0,
+    miners=1,
+    places=1,
+    replicas=2,
+    public=True,
+    directed=False,
+    max_price=9,
+    free=Wei(0),
+    share=Wei(CAP),
+    deadline=0,
+    developer=Address(bytes(20)),
+    royalty=1,
+)
+PLACE = Place(job=1, k=0, miner=MINER.address, price=PRICE, cap=Wei(CAP), committed=Wei(0), next_index=0)
+
+
+def test_a_place_is_named_by_all_that_was_agreed() -> None:
+    marks = {
+        mark_of(job, place)
+        for job, place in (
+            (JOB, PLACE),
+            (replace(JOB, number=2), PLACE),
+            (replace(JOB, requester=JOB.session_key), PLACE),
+            (replace(JOB, session_key=JOB.requester), PLACE),
+            (replace(JOB, terms=Hash32(b"\1" * 32)), PLACE),
+            (replace(JOB, royalty=2), PLACE),
+            (replace(JOB, public=False), PLACE),
+            (replace(JOB, directed=True), PLACE),
+            (replace(JOB, replicas=1), PLACE),
+            (JOB, replace(PLACE, k=1)),
+            (JOB, replace(PLACE, price=4)),
+            (JOB, replace(PLACE, miner=JOB.requester)),
+        )
+    }
+    assert len(marks) == 12
+    # What changes as the job goes on does not.
+    later = replace(PLACE, cap=Wei(9), committed=Wei(3), next_index=7)
+    assert mark_of(replace(JOB, state=JobState.CLOSING, free=Wei(1)), later) == mark_of(JOB, PLACE)
+
+
+def record() -> PlaceRecord:
+    return PlaceRecord(
+        id=1,
+        job=1,
+        k=0,
+        mark=mark_of(JOB, PLACE),
+        program=bytes(32),
+        price=PRICE,
+        royalty=1,
+        credits=True,
+        state="open",
+        allow_total=0,
+        allow_signature=b"",
+        spent=NumberSet(),
+        next_index=0,
+        earned=0,
+        fuel=0,
+        weight=0,
+        paid=0,
+        credited=0,
+        gas=0,
+        opened=0,
+        seen=0,
+    )
+
+
+class OnePlace(RuleBasedStateMachine):
+    """Whatever a requester says and however units end, in any order."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.record = record()
+        self.session = Session(self.record, JOB, PLACE, Signing(ROOT, MINER, b"secret", WEIGHT), pinned=True)
+        self.running: list[OrderedUnit] = []
+        self.unwritten: list[Any] = []
+        self.written: list[Any] = []
+        self.taken: set[int] = set()
+
+    @rule(number=st.integers(0, 30), sealed=st.booleans(), size=st.integers(0, 2))
+    def order(self, number: int, sealed: bool, size: int) -> None:
+        known = number in self.session.known()
+        refused = self.session.order(Unit(number, 100, [BytesPart(bytes(size))], sealed))
+        if refused is None:
+            assert number in self.session.known()
+        elif number in self.record.spent:
+            assert refused.reason in ("number-taken", "closing", "unpaid", "full")
+        assert not known or number in self.session.known()
+
+    @rule()
+    def run(self) -> None:
+        assume(self.session.may_begin())
+        self.running.append(self.session.begin())
+
+    @rule(data=st.data(), fuel=st.integers(0, 100), status=st.sampled_from(list(Status)))
+    def end(self, data: st.DataObject, fuel: int, status: Status) -> None:
+        assume(self.running)
+        unit = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        if data.draw(st.booleans()):
+            self.session.fail(unit, "machine", "it broke")
+            return
+        output = BlobId(blob_id(b"output"))
+        name = UnitId(Hash32(unit.number.to_bytes(32, "big")))
+        self.session.finish(unit, Finished(name, blob_id(b""), 0, status, fuel, output, b"output", 6, b"", 1))
+
+    @rule(numbers=st.lists(st.integers(0, 30), max_size=5))
+    def open(self, numbers: list[int]) -> None:
+        self.session.open(numbers)
+
+    @rule(numbers=st.lists(st.integers(0, 30), max_size=5))
+    def cancel(self, numbers: list[int]) -> None:
+        for unit in self.session.cancel(numbers):
+            assert unit in self.running
+
+    @rule(total=st.integers(0, 2 * CAP))
+    def allow(self, total: int) -> None:
+        self.record.allow_total = max(self.record.allow_total, total)
+
+    @rule()
+    def release(self) -> None:
+        made = self.session.release()
+        self.unwritten.append(made)
+
+    @rule()
+    def write(self) -> None:
+        assume(self.unwritten)
+        made = self.unwritten.pop(0)
+        self.session.released(made)
+        self.written += made
+
+    @rule(numbers=st.lists(st.integers(0, 30), max_size=8))
+    def take(self, numbers: list[int]) -> None:
+        indices = set(self.session.take(numbers))
+        assert not indices & self.taken
+        self.taken |= indices
+
+    @rule()
+    def close(self) -> None:
+        assume(len(self.written) > 5)
+        self.session.closing = True
+
+    @invariant()
+    def nothing_beyond_the_allow(self) -> None:
+        if hasattr(self, "session"):
+            made = [each for group in self.unwritten for each in group]
+            price = self.session.price
+            assert self.record.earned == sum(each.fuel for each in self.written + made) * price
+            assert self.record.earned <= min(self.record.allow_total, CAP)
+            assert self.session.told_earned == sum(each.fuel for each in self.written) * price
+
+    @invariant()
+    def receipts_are_consecutive_and_of_different_units(self) -> None:
+        if hasattr(self, "session"):
+            made = self.written + [each for group in self.unwritten for each in group]
+            assert [each.index for each in made] == list(range(len(made)))
+            assert len({each.number for each in made}) == len(made)
+            assert all(each.number in self.record.spent for each in made)
+            told = {untaken.result.index for untaken in self.session.results.values()}
+            assert told == {each.index for each in self.written} - self.taken
+
+    @invariant()
+    def the_counts_are_right(self) -> None:
+        if hasattr(self, "session"):
+            session = self.session
+            assert session.running == len(self.running)
+            assert session.unreleased <= UNRELEASED_MAX + session.running
+            assert session._inline_bytes == sum(unit.inline_bytes for unit in session.units.values())
+            assert session._untaken_bytes == sum(each.size for each in session.results.values())
+            held = [unit for unit in session.units.values() if unit.state.value == "held"]
+            sealed = [unit for unit in session.units.values() if unit.state.value == "sealed"]
+            assert (session.held, session._sealed) == (len(held), len(sealed))
+            assert session.queued == sum(u.state.value == "queued" for u in session.units.values())
+
+    def teardown(self) -> None:
+        if not hasattr(self, "session") or not self.written:
+            return
+        receipts = [
+            Receipt(
+                ROOT,
+                1,
+                0,
+                MINER.address,
+                each.index,
+                UnitId(Hash32(each.unit)),
+                BlobId(Hash32(each.output_id)),
+                Status(each.status),
+                each.fuel,
+                each.weight,
+            )
+            for each in self.written
+        ]
+        batch = build_batch(receipts).commitment
+        assert batch.fuel * self.session.price == self.session.told_earned
+
+
+TestOnePlace = OnePlace.TestCase
+TestOnePlace.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
