@@ -58,6 +58,7 @@ def test_lists_come_from_flags_files_and_the_environment(tmp_path: Path) -> None
         ("bootstrap = ['example.org']", {}, {}, ["bootstrap", "'example.org'", "/ip4/"]),
         ("listen = []", {}, {}, ["listen", "is empty"]),
         ("listen = ['/ip4/300.0.0.1/tcp/1']", {}, {}, ["listen", "300.0.0.1"]),
+        ("external = ['/dns4/example.org/tcp/1']", {}, {}, ["external", "example.org", "its address"]),
         ("listen = ['/ip6/192.0.2.1/tcp/1']", {}, {}, ["listen", "192.0.2.1"]),
         ("listen = ['/ip4/192.0.2.1/tcp/65536']", {}, {}, ["listen", "65536"]),
         ("listen = ['/ip4/192.0.2.1/udp/1']", {}, {}, ["listen", "udp"]),

@@ -128,6 +128,10 @@ class NodeConfig:
                     raise InvalidConfiguration(
                         f"{name}: {address!r:.80} is no address; write it like /ip4/192.0.2.1/tcp/30400"
                     )
+                if name != "bootstrap" and address.startswith("/dns"):
+                    raise InvalidConfiguration(
+                        f"{name}: {address!r:.80} names a machine; write its address, like /ip4/192.0.2.1/tcp/1"
+                    )
         for name in ("miner_address", "fee_recipient"):
             _check_address(name, getattr(self, name))
         if self.miner_keystore is not None and self.miner_address is None:

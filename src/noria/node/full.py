@@ -41,6 +41,7 @@ from noria.node.market import account_key, start_market
 from noria.node.market_access import NodeAccess
 from noria.node.node_folder import NodeFolder
 from noria.node.programs import ProgramFiles, ProgramsMissing, fetch_programs, find_programs
+from noria.node.resolving import resolved
 from noria.node.sync import Sync
 from noria.primitives.addresses import parse_address
 from noria.primitives.hexes import format_data
@@ -209,6 +210,7 @@ class FullNode:
         assert genesis is not None
         genesis_root = chain_rules(self.spec, genesis, BLS).genesis_root
         topics = chain_topics(genesis_root)
+        bootstrap = await resolved(config.bootstrap)
         self.transport = await Transport.start(
             self.folder.seed(),
             TransportConfig(
@@ -218,7 +220,7 @@ class FullNode:
                 protocols=(*protocol_specs(topics, parameters), work_protocol(genesis_root)),
                 listen=config.listen,
                 external=config.external,
-                bootstrap=config.bootstrap,
+                bootstrap=bootstrap,
                 mdns=config.mdns,
                 peers_wanted=config.peers,
                 limits=WORK_LIMITS,
