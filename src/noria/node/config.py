@@ -130,7 +130,7 @@ class NodeConfig:
                     )
                 if name != "bootstrap" and address.startswith("/dns"):
                     raise InvalidConfiguration(
-                        f"{name}: {address!r:.80} names a machine; write its address, like /ip4/192.0.2.1/tcp/1"
+                        f"{name}: {address!r:.80} names a machine: write its address"
                     )
         for name in ("miner_address", "fee_recipient"):
             _check_address(name, getattr(self, name))
