@@ -37,6 +37,7 @@ def test_none_is_made_if_none_is_wanted(tmp_path: Path) -> None:
 
 
 def test_a_password_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noria.client.wallet.OWN_SCRYPT_N", 4096)
     secret = tmp_path / "secret"
     monkeypatch.setenv("NORIA_PASSWORD_FILE", str(secret))
     with pytest.raises(WalletError, match="cannot be read"):

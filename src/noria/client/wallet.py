@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from noria.execution.accounts import AccountError, Keystore, dev_accounts
+from noria.execution.accounts import SCRYPT_N, AccountError, Keystore, dev_accounts
 from noria.market.access import ChainAccess, TransactionResult
 from noria.primitives.addresses import checksum_address
 from noria.primitives.amounts import format_amount
@@ -24,6 +24,7 @@ WALLET_VARIABLE: Final = "NORIA_WALLET"
 """Environment variable that names another folder."""
 PASSWORD_NAME: Final = "password"
 PASSWORD_BYTES_MAX: Final = 4096
+OWN_SCRYPT_N: Final = SCRYPT_N
 GENERATED_SCRYPT_N: Final = 4096
 """A password of 256 random bits needs no slow derivation."""
 FAUCET_WEI: Final = Wei(100 * NOR)
@@ -118,7 +119,7 @@ def new_wallet(folder: Path | None = None) -> Wallet:
             )
         password = _password(folder, make=True)
         is_own = os.environ.get(PASSWORD_VARIABLE) is not None
-        keystore = Keystore(folder) if is_own else Keystore(folder, scrypt_n=GENERATED_SCRYPT_N)
+        keystore = Keystore(folder, scrypt_n=OWN_SCRYPT_N if is_own else GENERATED_SCRYPT_N)
         account = keystore.create(password)
         # Another process may have been at the same: then its account is the wallet of both.
         account = min(keystore.list(), key=lambda each: each.path.name, default=account)
