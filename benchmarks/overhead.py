@@ -430,9 +430,9 @@ def measure(
         f" {node.seconds:.0f} s, in which the chain grew by {node.blocks} blocks;"
         f" VERIFY_SHARE is {DEVNET.verify_share_percent} % of a core here. With more cores the node's part is"
         " divided by their number.",
-        f"Target: at most {TARGET:.0%} for all together by the least times ({verdict}), {AIM:.0%} aimed at. The"
-        " least time of several is what a machine without other load takes; medians have what else was running in"
-        " them, in caches if not in processor time.",
+        f"Target: at most {TARGET:.0%} for all together by the least times ({verdict}), {AIM:.0%} aimed at."
+        " The least of several times is what a machine without other load takes; medians have what else was"
+        " running in them, in caches if not in processor time.",
     ]
     return tables, notes
 
