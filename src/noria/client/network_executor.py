@@ -15,12 +15,10 @@ worth.
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, TypeVar
 
@@ -29,6 +27,7 @@ from rich.console import Console
 from noria.client.calls import CALL_EACH, conclusion, encode, prepare, prepare_with
 from noria.client.chunks import CALL_SOME, Arguments, Chunk, ChunkFuture, ChunkSizer, each_result
 from noria.client.executor import LocalExecutor
+from noria.client.executor_settings import amount_of, chosen, program_name
 from noria.client.job_handle import JobHandle
 from noria.client.mapping import MapRun, chunked, each_of
 from noria.client.network_estimate import NetworkEstimate
@@ -42,8 +41,7 @@ from noria.market.requester import confidence as guarantee
 from noria.market.requester.evidence import Settled
 from noria.market.requester.reasons import JobView
 from noria.market.requester.units import Part, WorkUnit, make_part
-from noria.primitives.amounts import parse_amount
-from noria.primitives.types import UINT64_MAX, Address, Wei
+from noria.primitives.types import UINT64_MAX, Address
 from noria.work.archive import join
 from noria.work.functions import CapturedFunction
 from noria.work.ids import ProgramId
@@ -54,7 +52,6 @@ from noria.work.workers import Outcome
 P = ParamSpec("P")
 T = TypeVar("T")
 
-REPLICAS: Final = 2
 MINERS_MIN: Final = 4
 FUEL_LIMIT_LONG: Final = 10**12
 """For a call that does not end within the fuel that carries weight; as `LocalExecutor` has it."""
@@ -137,7 +134,7 @@ class Executor(futures.Executor):
     ) -> None:
         if fuel_limit is not None and not 0 < fuel_limit <= UINT64_MAX >> 1:
             raise ValueError(f"fuel_limit must be 1 to 2^63 - 1, not {fuel_limit}")
-        self.choice = _choice(replicas, confidence, sample, liars)
+        self.choice = chosen(replicas, confidence, sample, liars)
         named = () if miners is None or isinstance(miners, int) else tuple(miners)
         count = miners if isinstance(miners, int) else len(named) or max(MINERS_MIN, self.choice.replicas + 1)
         if not self.choice.replicas <= count <= MINERS_MAX:
@@ -148,17 +145,17 @@ class Executor(futures.Executor):
         if deadline is not None and deadline <= 0:
             raise ValueError(f"deadline must be above 0 seconds from now, not {deadline}")
         settings = SessionSettings(
-            budget=_amount("budget", budget),
+            budget=amount_of("budget", budget),
             node=node,
             choice=self.choice,
-            max_price=None if max_price is None else _amount("max_price", max_price),
+            max_price=None if max_price is None else amount_of("max_price", max_price),
             miners=count,
             named=named,
             deadline_seconds=deadline,
             runtime=runtime,
             wallet=wallet,
             public=public,
-            title=title or _title(),
+            title=title or program_name(),
         )
         self._owner = os.getpid()
         self._fuel_limit = fuel_limit
@@ -414,7 +411,7 @@ class Executor(futures.Executor):
         JobError, ChainAccessError
             If the account has less, or the job is over.
         """
-        self._session.top_up(_amount("amount", amount))
+        self._session.top_up(amount_of("amount", amount))
 
     # ------------------------------------------------------------ inside
 
@@ -542,27 +539,6 @@ class Executor(futures.Executor):
                 UnitsWithoutWeight,
                 stacklevel=2,
             )
-
-
-def _choice(
-    replicas: int | None, wanted: float | None, sample: float | None, liars: float
-) -> guarantee.Choice:
-    if wanted is not None:
-        if replicas is not None or sample is not None:
-            raise ValueError("confidence chooses replicas and sample: give one or the other")
-        return guarantee.choose(wanted, liars=liars, replicas_min=REPLICAS)
-    return guarantee.evaluate(REPLICAS if replicas is None else replicas, sample or 0.0, liars)
-
-
-def _amount(name: str, value: str | int) -> Wei:
-    amount = parse_amount(value) if isinstance(value, str) else Wei(value)
-    if amount <= 0:
-        raise ValueError(f"{name} must be above 0, not {value}")
-    return amount
-
-
-def _title() -> str:
-    return Path(sys.argv[0]).name[:100] if sys.argv and sys.argv[0] else "interactive"
 
 
 def _look(tally: Tally, session: Session) -> Callable[[], Snapshot]:

@@ -14,17 +14,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from noria._core import MachineFailure
 from noria.market.requester.compare import Verdict, judge
 from noria.market.requester.errors import NoAgreement, NoMachine, UnitRefused
-from noria.market.requester.evidence import Settled, SignedReceipt
+from noria.market.requester.evidence import Settled
+from noria.market.requester.outcomes import difference, outcome_of, settled_unit
+from noria.market.requester.place_link import Counts, PlaceLink
 from noria.market.requester.sampling import OwnRuns, private_choice
 from noria.market.requester.units import Claim, Copy, Key, UnitState, WorkUnit, outcome_key
-from noria.primitives.types import Hash32, Wei
-from noria.work.workers import Outcome
+from noria.primitives.types import Hash32
 
 TROUBLES_MAX: Final = 4
 """Failed copies after which a unit is given up."""
@@ -40,62 +40,6 @@ SHORT_SECONDS: Final = 15.0
 """How long to wait for enough miners before own runs take the place of replicas."""
 
 LOGGER: Final = logging.getLogger("noria.jobs")
-
-
-class PlaceLink(Protocol):
-    """A miner's place, as far as it is given units."""
-
-    @property
-    def k(self) -> int:
-        """Which."""
-        ...
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it takes units now."""
-        ...
-
-    def room(self) -> int:
-        """Return how many more units it may have now."""
-        ...
-
-    def eagerness(self) -> float:
-        """Return how soon it would run another one: the higher the sooner."""
-        ...
-
-    def order(self, copy: Copy) -> None:
-        """Send a copy."""
-        ...
-
-    def open(self, copy: Copy) -> None:
-        """Ask for a sealed result."""
-        ...
-
-    def cancel(self, copy: Copy) -> None:
-        """Take a copy back."""
-        ...
-
-    def verified(self, copy: Copy) -> None:
-        """Note that a claim was found right."""
-        ...
-
-    def ban(self, reason: str) -> None:
-        """Have nothing more to do with this miner."""
-        ...
-
-
-@dataclass(slots=True)
-class Counts:
-    """What has become of the units."""
-
-    units: int = 0
-    done: int = 0
-    failed: int = 0
-    stopped: int = 0
-    fuel: int = 0
-    disputes: int = 0
-    own_runs: int = 0
-    replaced: int = 0
 
 
 class Dispatcher:
@@ -353,7 +297,7 @@ class Dispatcher:
         if key == accepted:
             self._accept_copy(copy)
         else:
-            self._ban(copy.k, _difference(copy, key, accepted))
+            self._ban(copy.k, difference(copy, key, accepted))
 
     def on_failed(self, copy: Copy, reason: str, message: str, *, refused: bool = False) -> None:
         """Take note that a place did not run a copy."""
@@ -497,9 +441,11 @@ class Dispatcher:
         assert verdict.key is not None
         state.accepted = verdict.key
         told = [copy.claim for copy in verdict.right if copy.claim is not None]
-        outcome = state.outcome or _of_claim(told[0])
+        outcome = state.outcome or outcome_of(told[0])
         signed = tuple(claim.signed for claim in told)
-        settled = _settled(unit, outcome, signed, self._clock() - state.first_at, state.outcome is not None)
+        settled = settled_unit(
+            unit, outcome, signed, self._clock() - state.first_at, state.outcome is not None
+        )
         for copy in verdict.right:
             self._accept_copy(copy)
         self.counts.done += 1
@@ -555,36 +501,3 @@ class Dispatcher:
 
 def _is_over(state: UnitState) -> bool:
     return state.ended
-
-
-def _of_claim(claim: Claim) -> Outcome:
-    receipt = claim.signed.receipt
-    seconds = claim.signed.milliseconds / 1000
-    return Outcome(receipt.status, claim.output, claim.log, receipt.fuel, seconds)
-
-
-def _settled(
-    unit: WorkUnit, outcome: Outcome, signed: tuple[SignedReceipt, ...], seconds: float, own_run: bool
-) -> Settled:
-    return Settled(
-        unit_id=unit.unit_id,
-        program=unit.program,
-        input_id=unit.input_id,
-        fuel_limit=unit.fuel_limit,
-        status=outcome.status,
-        output=outcome.output,
-        fuel=outcome.fuel,
-        log=outcome.log,
-        replicas=signed,
-        own_run=own_run,
-        cost=Wei(sum(each.price for each in signed)),
-        seconds=seconds,
-    )
-
-
-def _difference(copy: Copy, key: Key, accepted: Key) -> str:
-    words = []
-    for name, mine, right in zip(("status", "output", "fuel"), key, accepted, strict=True):
-        if mine != right:
-            words.append(name)
-    return f"its result of unit 0x{copy.state.unit_id.hex()[:16]} is wrong: another {' and '.join(words)}"

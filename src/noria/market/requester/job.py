@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -23,13 +22,13 @@ from noria.market.requester.chain import (
     ASSIGN_AFTER_BLOCKS,
     ASSIGN_WITHIN_BLOCKS,
     JobChain,
-    JobPlan,
     OpenedJob,
 )
-from noria.market.requester.checks import Claimant, ClaimRules
+from noria.market.requester.checks import Claimant
 from noria.market.requester.dispatch import Dispatcher
 from noria.market.requester.errors import BudgetSpent, JobClosed, JobError, JobNotOpened, NoMiners
 from noria.market.requester.evidence import Settled, SignedReceipt
+from noria.market.requester.job_setting import JobSetting
 from noria.market.requester.journal import JobJournal, JournalError
 from noria.market.requester.link import WorkLink, WorkTransport
 from noria.market.requester.money import Purse
@@ -37,11 +36,9 @@ from noria.market.requester.place import JobTerms, Place
 from noria.market.requester.reasons import JobView, PlaceView
 from noria.market.requester.sampling import OwnRuns
 from noria.market.requester.units import WorkUnit
-from noria.market.typed_data import Domain
 from noria.primitives.addresses import checksum_address
 from noria.primitives.amounts import format_amount
 from noria.primitives.background import BackgroundTasks
-from noria.primitives.keys import PrivateKey
 from noria.primitives.types import Wei
 
 TICK_SECONDS: Final = 0.25
@@ -61,37 +58,9 @@ CLOSE_SECONDS: Final = 20.0
 PLACES_MAX: Final = 64
 KEY_STEP: Final = 1 << 16
 
+__all__ = ["JobRunner", "JobSetting"]
+
 LOGGER: Final = logging.getLogger("noria.jobs")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSetting:
-    """What a job is run with.
-
-    Attributes
-    ----------
-    plan
-        As it is opened.
-    sample
-        Share of the units that this machine runs, too.
-    session_key
-        Made for this job.
-    domain, rules
-        For signatures and receipts.
-    protocol
-        Name of the work protocol.
-    title, node
-        For people.
-    """
-
-    plan: JobPlan
-    sample: float
-    session_key: PrivateKey
-    domain: Domain
-    rules: ClaimRules
-    protocol: str
-    title: str = ""
-    node: str = ""
 
 
 class JobRunner:

@@ -1,0 +1,156 @@
+"""Jobs that programs left behind."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noria.client import leftovers
+from noria.client.leftovers import close_leftovers
+from noria.client.wallet import Wallet
+from noria.market.access import CallReverted, Head
+from noria.market.contracts import Job, JobState, MarketRules
+from noria.market.requester.journal import JobJournal
+from noria.primitives.types import ZERO_ADDRESS, ZERO_HASH, Wei
+from tests.market.requester.fakes import ROOT, key_of
+
+WALLET = Wallet(key_of(1))
+SESSION = key_of(2)
+
+
+def a_job(state: JobState, **changes: Any) -> Job:
+    job = Job(
+        number=7,
+        state=state,
+        requester=WALLET.address,
+        session_key=SESSION.address,
+        terms=ZERO_HASH,
+        opened_block=10,
+        closing_block=0,
+        miners=2,
+        places=2,
+        replicas=2,
+        public=True,
+        directed=False,
+        max_price=1,
+        free=Wei(0),
+        share=Wei(0),
+        deadline=0,
+        developer=ZERO_ADDRESS,
+        royalty=0,
+    )
+    return replace(job, **changes)
+
+
+class Chain:
+    """A chain with one job."""
+
+    genesis_root, chain_id = ROOT, 5
+
+    def __init__(self, job: Job | None, block: int = 20) -> None:
+        self.job, self.block = job, block
+        self.calls: list[str] = []
+        self.refuses = False
+
+    async def head(self) -> Head:
+        return Head(self.block, ZERO_HASH, 0, 1)
+
+    async def logs(self, *_: Any) -> list[Any]:
+        return []
+
+    def _do(self, name: str, state: JobState) -> None:
+        if self.refuses:
+            raise CallReverted("no")
+        self.calls.append(name)
+        assert self.job is not None
+        self.job = replace(self.job, state=state, closing_block=self.job.closing_block or self.block)
+
+    async def close(self, number: int) -> None:
+        assert self.job is not None
+        is_open = self.job.state is JobState.OPEN
+        self._do("close", JobState.ENDED if is_open else JobState.CLOSING)
+
+    async def refund(self, number: int) -> None:
+        self._do("refund", JobState.ENDED)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> JobJournal:
+    return JobJournal(tmp_path / "jobs.sqlite")
+
+
+async def tidy(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal, chain: Chain, number: int | None = 7
+) -> tuple[str, list[str]]:
+    row = journal.create(ROOT, WALLET.address, SESSION.secret, title="", node="", budget=1)
+    if number is not None:
+        journal.update(row, number=number, state="running", view=b"{}")
+    # As if the process were gone.
+    journal._do("update jobs set process_start = 1 where id = ?", (row,))
+
+    async def read_job(access: Any, asked: int) -> Job | None:
+        return chain.job if chain.job is not None and chain.job.number == asked else None
+
+    async def read_rules(access: Any) -> MarketRules:
+        return MarketRules(challenge_blocks=4, close_blocks=4, fee_basis_points=500)
+
+    monkeypatch.setattr(leftovers, "read_job", read_job)
+    monkeypatch.setattr(leftovers, "read_rules", read_rules)
+    monkeypatch.setattr(leftovers, "JobChain", lambda access, sender: chain)
+    access: Any = chain
+    [done] = await close_leftovers(access, WALLET, journal)
+    assert done.state == journal.jobs()[0].state
+    return done.state, chain.calls
+
+
+async def test_a_job_at_work_is_closed_and_paid_back_later(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal
+) -> None:
+    chain = Chain(a_job(JobState.ASSIGNED))
+    assert await tidy(monkeypatch, journal, chain) == ("closing", ["close"])
+    chain.block = 25
+    access: Any = chain
+    [done] = await close_leftovers(access, WALLET, journal)
+    assert (done.state, chain.calls) == ("closed", ["close", "refund"])
+    assert await close_leftovers(access, WALLET, journal) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "block", "state", "calls"),
+    [
+        (None, 20, "closed", []),
+        (a_job(JobState.OPEN), 20, "closed", ["close"]),
+        (a_job(JobState.OPEN), 80, "closed", ["refund"]),
+        (a_job(JobState.CLOSING, closing_block=20), 24, "closing", []),
+        (a_job(JobState.CLOSING, closing_block=20), 25, "closed", ["refund"]),
+        (a_job(JobState.ENDED), 25, "closed", []),
+        (a_job(JobState.ASSIGNED, session_key=key_of(9).address), 25, "closed", []),
+    ],
+)
+async def test_every_state_has_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+    journal: JobJournal,
+    job: Job | None,
+    block: int,
+    state: str,
+    calls: list[str],
+) -> None:
+    assert await tidy(monkeypatch, journal, Chain(job, block)) == (state, calls)
+
+
+async def test_what_cannot_be_ended_now_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal
+) -> None:
+    chain = Chain(a_job(JobState.ASSIGNED))
+    chain.refuses = True
+    assert await tidy(monkeypatch, journal, chain) == ("running", [])
+
+
+async def test_jobs_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, journal: JobJournal) -> None:
+    row = journal.create(ROOT, key_of(5).address, SESSION.secret, title="", node="", budget=1)
+    journal._do("update jobs set process_start = 1 where id = ?", (row,))
+    alive = journal.create(ROOT, WALLET.address, SESSION.secret, title="", node="", budget=1)
+    access: Any = Chain(a_job(JobState.ASSIGNED))
+    assert await close_leftovers(access, WALLET, journal) == []
+    assert alive != row
