@@ -132,20 +132,26 @@ def run(
 
     @contextmanager
     def opened() -> Iterator[Runner]:
+        from noria.client.local_network import NoNode
         from noria.client.network_executor import FUEL_LIMIT_LONG, Executor
 
-        executor = Executor(
-            wei,
-            node=node,
-            replicas=replicas,
-            confidence=confidence,
-            max_price=highest,
-            miners=miners,
-            deadline=deadline,
-            fuel_limit=limit,
-            progress=False,
-            title=f"{script.name} {function}"[:100],
-        )
+        try:
+            executor = Executor(
+                wei,
+                node=node,
+                replicas=replicas,
+                confidence=confidence,
+                max_price=highest,
+                miners=miners,
+                deadline=deadline,
+                fuel_limit=limit,
+                progress=False,
+                title=f"{script.name} {function}"[:100],
+            )
+        except ValueError as error:
+            if isinstance(error, NoNode):
+                raise
+            raise BadArgument(f"--{str(error).replace('_', '-', 1)}") from None
         try:
             yield ExecutorRunner(executor, called, receipts, FUEL_LIMIT_LONG if limit is None else limit)
         except BaseException:

@@ -218,7 +218,7 @@ class Mining:
             raise CommandError(f"{checksum_address(address)} is not registered, although it was: start again")
         self._tell.say(
             "registered",
-            f"registered with a bond of {format_amount(terms.bond)}; asks {format_amount(terms.ask_price)} "
+            f"registered with a bond of {format_amount(terms.bond)}; asks {terms.ask_price:,} wei "
             f"per fuel, {per_core_hour(terms.ask_price)}",
             bond_wei=str(terms.bond),
             ask_price_wei=str(terms.ask_price),
