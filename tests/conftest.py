@@ -35,6 +35,16 @@ settings.register_profile("noria", deadline=None, derandomize=bool(os.environ.ge
 settings.load_profile("noria")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that tests do is found in the user's own folders: wallet, jobs, the network started last."""
+    home = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_DATA_HOME", "XDG_STATE_HOME"):
+            patch.setenv(name, str(home / name.lower()))
+        yield
+
+
 @pytest.fixture(scope="session")
 def dev_keys() -> list[DevAccount]:
     """The ten funded accounts of a development chain."""
