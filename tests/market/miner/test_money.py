@@ -172,6 +172,7 @@ async def test_only_drawn_public_jobs_with_replicas_carry_weight(miner: Miner, e
         ({"directed": True}, False),
         ({"public": False}, False),
         ({"replicas": 1}, False),
+        ({"places": 1}, False),
     )
     for number, (changes, weighs) in enumerate(cases, 1):
         miner.chain.open(number, program=echo, **changes)

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from noria.market.contracts import Job, JobState, Place
 from noria.market.messages import BytesPart, Unit
@@ -146,8 +146,8 @@ JOB = Job(
     terms=Hash32(bytes(32)),
     opened_block=1,
     closing_block=0,
-    miners=1,
-    places=1,
+    miners=2,
+    places=2,
     replicas=2,
     public=True,
     directed=False,
@@ -233,14 +233,14 @@ class OnePlace(RuleBasedStateMachine):
             assert refused.reason in ("number-taken", "closing", "unpaid", "full")
         assert not known or number in self.session.known()
 
+    @precondition(lambda self: self.session.may_begin())
     @rule()
     def run(self) -> None:
-        assume(self.session.may_begin())
         self.running.append(self.session.begin())
 
+    @precondition(lambda self: self.running)
     @rule(data=st.data(), fuel=st.integers(0, 100), status=st.sampled_from(list(Status)))
     def end(self, data: st.DataObject, fuel: int, status: Status) -> None:
-        assume(self.running)
         unit = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
         if data.draw(st.booleans()):
             self.session.fail(unit, "machine", "it broke")
@@ -267,9 +267,9 @@ class OnePlace(RuleBasedStateMachine):
         made = self.session.release()
         self.unwritten.append(made)
 
+    @precondition(lambda self: self.unwritten)
     @rule()
     def write(self) -> None:
-        assume(self.unwritten)
         made = self.unwritten.pop(0)
         self.session.released(made)
         self.written += made
@@ -280,9 +280,9 @@ class OnePlace(RuleBasedStateMachine):
         assert not indices & self.taken
         self.taken |= indices
 
+    @precondition(lambda self: len(self.written) > 5)
     @rule()
     def close(self) -> None:
-        assume(len(self.written) > 5)
         self.session.closing = True
 
     @invariant()
