@@ -608,6 +608,7 @@ class Wanted:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.told = 0
         self.started = 0
+        self.is_wanted = True
         parts = (make_part(shared, is_shared=True), make_part(data)) if shared else (make_part(data),)
         self.unit = WorkUnit(
             ProgramId(Hash32(PROGRAM)),
@@ -630,7 +631,7 @@ class Wanted:
 
     def _started(self) -> bool:
         self.started += 1
-        return True
+        return self.is_wanted
 
 
 numbers = itertools.count(1)

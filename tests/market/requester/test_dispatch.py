@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -256,3 +257,18 @@ async def test_a_result_that_is_withheld_after_its_seal_is_had_elsewhere() -> No
     settled: Settled = office.wanted[0].future.result()
     assert {signed.receipt.k for signed in settled.replicas} == {first.k, third.k}
     assert not second.copies
+
+
+async def test_what_is_not_wanted_any_more_is_given_to_nobody_and_ends() -> None:
+    office = Office(2, 2, None)
+    for desk in office.desks:
+        desk.is_up = False
+    office.add()
+    [wanted] = office.wanted
+    wanted.is_wanted = False
+    for desk in office.desks:
+        desk.come_back()
+    assert (wanted.told, wanted.started, office.dispatcher.live) == (1, 1, 0)
+    with pytest.raises(CancelledError):
+        wanted.future.result()
+    assert not any(desk.copies for desk in office.desks)

@@ -209,8 +209,7 @@ class Dispatcher:
         assert unit is not None
         if not unit.started():
             # It was cancelled while it waited.
-            self.counts.stopped += 1
-            self._end(state)
+            self.stop(unit)
             return False
         state.first_at = self._clock()
         self._active[state] = None

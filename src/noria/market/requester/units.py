@@ -58,7 +58,8 @@ class WorkUnit:
     settled, failed
         Told how it ended: exactly one of them is called, once.
     started
-        Told before the first miner gets it; it answers whether the unit is still wanted. Called once at most.
+        Told before the first miner gets it; it answers whether the unit is still wanted. Called once at most;
+        if the answer is no, the unit fails.
 
     Raises
     ------
