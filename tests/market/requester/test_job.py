@@ -2,12 +2,24 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from noria.market.access import ChainAccessError
+from noria.market.contracts import Job
 from noria.market.messages import BatchOffer, Result
-from noria.market.requester.errors import BudgetSpent, JobClosed, NoAgreement, NoMachine, NotFunded
+from noria.market.requester.errors import (
+    BudgetSpent,
+    JobClosed,
+    NoAgreement,
+    NoMachine,
+    NoMiners,
+    NotFunded,
+)
 from noria.market.requester.evidence import Settled
+from noria.market.requester.journal import JobJournal
+from noria.market.requester.reasons import explain
 from noria.primitives.hashes import blake3
 from noria.primitives.types import NOR
 from noria.work.workers import Outcome
@@ -374,3 +386,76 @@ async def test_units_wait_until_the_miners_are_drawn() -> None:
         assert job.runner.dispatcher.waiting == 3
         await job.results(wanted)
         assert job.chain.calls[:2] == ["open", "assign"]
+
+
+# ---------------------------------------------------------------- the chain
+
+
+async def test_a_reorganisation_gives_the_job_another_number() -> None:
+    miners = [FakeMiner(0), FakeMiner(1)]
+    async with running_job(miners) as job:
+        await job.results(job.order(*inputs(10)))
+        chain = job.chain
+        chain.stored = replace(chain.job_now, number=9)
+        chain.rows = [replace(row, job=9) for row in chain.rows]
+        async with asyncio.timeout(10):
+            while job.runner.number != 9 or len(job.runner.places) != 2:
+                await asyncio.sleep(0.01)
+        wanted = job.order(*inputs(10, "later"))
+        await job.results(wanted)
+        right(wanted)
+        assert {signed.receipt.job for signed in wanted[0].future.result().replicas} == {9}
+        job.check_money()
+
+
+async def test_a_node_that_is_away_for_a_while_hinders_no_result() -> None:
+    async with running_job([FakeMiner(0), FakeMiner(1)]) as job:
+        await job.results(job.order(b"first"))
+        ask = job.chain.job
+
+        async def away(number: int) -> Job | None:
+            raise ChainAccessError("connection refused")
+
+        job.chain.job = away  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            while "cannot be asked" not in job.runner.problem:
+                await asyncio.sleep(0.01)
+        assert "connection refused" in str(explain(job.runner.view()))
+        wanted = job.order(*inputs(10, "meanwhile"))
+        await job.results(wanted)
+        right(wanted)
+        job.chain.job = ask  # type: ignore[method-assign]
+        async with asyncio.timeout(10):
+            while job.runner.problem:
+                await asyncio.sleep(0.01)
+
+
+async def test_nobody_can_be_drawn() -> None:
+    async with running_job([FakeMiner(0)], replicas=1) as job:
+        job.chain.refuses.add("assign")
+        [wanted] = job.order(b"unit")
+        async with asyncio.timeout(10):
+            while "could not be drawn" not in job.runner.problem:
+                await asyncio.sleep(0.01)
+        assert "no-miner" in [reason.name for reason in explain(job.runner.view()).reasons]
+        await job.results([wanted])
+        with pytest.raises(NoMiners, match="raise max_price"):
+            wanted.future.result()
+
+
+async def test_a_job_that_is_cancelled_from_elsewhere(tmp_path: Path) -> None:
+    journal = JobJournal(tmp_path / "jobs.sqlite")
+    miners = [FakeMiner(0, Ways(delay_seconds=3_600)), FakeMiner(1)]
+    async with running_job(miners, journal=journal) as job:
+        [wanted] = job.order(b"unit")
+        async with asyncio.timeout(10):
+            while job.runner.state != "running":
+                await asyncio.sleep(0.01)
+        [stored] = journal.jobs()
+        journal.ask_close(stored.id)
+        await job.results([wanted])
+        with pytest.raises(JobClosed, match="noria job cancel"):
+            wanted.future.result()
+        await job.runner.close()
+        assert "close" in job.chain.calls
+    assert journal.jobs()[0].state == "closing"
