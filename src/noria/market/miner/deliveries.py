@@ -64,7 +64,7 @@ class Deliveries:
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
         self._cached_bytes = 0
         self._here: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
-        self._locks: dict[tuple[int, bytes], asyncio.Lock] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
         self._sources: dict[bytes, ProgramSource] = {}
         self.refused: dict[bytes, str] = {}
         """Programs that the sandbox does not run, and why."""
@@ -88,16 +88,12 @@ class Deliveries:
         is_program = request.kind == "program"
         if is_program and request.size > self._program_bytes_max:
             raise Declined("malformed", f"a program has at most {self._program_bytes_max} bytes")
-        key = (place, request.blob)
-        lock = self._locks.setdefault(key, asyncio.Lock())
         try:
-            async with lock:
+            # Pieces of one place come one after the other.
+            async with self._locks.setdefault(place, asyncio.Lock()):
                 return await self._put(place, request, is_program)
         except (BlobStoreError, OSError) as error:
             raise _no_room(error) from None
-        finally:
-            if not lock.locked():
-                self._locks.pop(key, None)
 
     async def _put(self, place: int, request: Put, is_program: bool) -> Stored:
         if is_program:
@@ -255,6 +251,7 @@ class Deliveries:
     def release(self, place: int) -> None:
         """Let go of everything of a place. Writes the disk; any thread."""
         self._here.pop(place, None)
+        self._locks.pop(place, None)
         self._store.release(_holder(place))
         self._store.release(_output_holder(place))
         for path in self._partials.glob(f"{place}-*"):
