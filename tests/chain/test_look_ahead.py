@@ -6,7 +6,11 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from noria.chain.block_store import BlockStoreError
 from noria.chain.chain_service import ChainService
 from noria.chain.import_queue import Arrival
 from noria.chain.look_ahead import KNOWN_MAX, KnownSignatures, LookAhead
@@ -169,6 +173,58 @@ def test_what_is_no_line_is_left_to_the_blocks_own_checks(tmp_path: Path) -> Non
         assert counting.together == 0
         assert await taken(chain, ahead, line[:8]) == [Accepted()] * 8
         checking.cancel()
+        await late.stop()
+        await late.network.stop()
+
+    run_virtually(story())
+
+
+def test_a_line_is_taken_as_far_as_nothing_is_wrong(tmp_path: Path) -> None:
+    async def story() -> None:
+        late, blocks, counting, ahead, chain = await prepared(tmp_path)
+        checking = chain.spawn(ahead.run())
+        line = arrivals(chain, blocks)
+        ahead.add(line)
+        await ahead.passed(line[15].root)
+        assert await chain.take_line(line[:16]) == 16
+        # What lies more than an epoch ahead is settled later.
+        assert counting.alone <= 4
+        assert chain.head.root == line[15].root
+        # The seventeenth is wrong: what is before it counts, and its own checks say what is wrong with it.
+        forged = dataclasses.replace(line[17].block, signature=BlsSignature(b"\x01" * 96))
+        (bad,) = arrivals(chain, [encode_sent_block(SentBlock(encode_block(forged), line[17].input))])
+        assert await chain.take_line([line[16], bad, line[18]]) == 1
+        assert await chain.take_line([bad]) == 0
+        assert isinstance(await chain.take_arrival(bad), Rejected)
+        # Known ones, and those without a parent, are no line.
+        assert await chain.take_line([line[3]]) == 0
+        assert await chain.take_line(line[20:]) == 0
+        assert await chain.take_line(line[17:]) == BLOCKS - 17
+        assert chain.head.root == line[-1].root
+        checking.cancel()
+        await late.stop()
+        await late.network.stop()
+
+    run_virtually(story())
+
+
+def test_a_line_that_cannot_be_stored_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        late, blocks, _, _, chain = await prepared(tmp_path)
+        line = arrivals(chain, blocks)
+        put = chain.store.put
+
+        def full(*arguments: Any, **options: Any) -> None:
+            raise BlockStoreError("the disk is full")
+
+        monkeypatch.setattr(chain.store, "put", full)
+        before = len(chain.tree)
+        with pytest.raises(BlockStoreError):
+            await chain.take_line(line[:8])
+        assert (len(chain.tree), chain.head.root) == (before, chain.tree.genesis.root)
+        monkeypatch.setattr(chain.store, "put", put)
+        assert await chain.take_line(line[:8]) == 8
+        assert chain.head.root == line[7].root
         await late.stop()
         await late.network.stop()
 

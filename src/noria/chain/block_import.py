@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from noria.chain.import_queue import Arrival
 from noria.chain.payload_body import check_body
 from noria.chain.service import Chain
 from noria.chain.slot_start import slot_start
+from noria.chain.writer import ChainWriter
 from noria.consensus.blocks import Block
 from noria.consensus.certificate import WrongInput, check_input
 from noria.consensus.validity import (
@@ -23,6 +24,7 @@ from noria.consensus.validity import (
     ChainRules,
     InputMissing,
     InvalidBlock,
+    NotYet,
     ParentMissing,
     PayloadRejected,
     Postponed,
@@ -32,6 +34,7 @@ from noria.consensus.validity import (
     check_contents,
     judge,
 )
+from noria.consensus.wire import InvalidMessage
 from noria.execution.block_start import SlotStart
 
 T = TypeVar("T")
@@ -61,29 +64,14 @@ class BlockImport:
     ) -> None:
         self._rules, self._tree, self._store = rules, tree, store
         self._execution, self._threads = execution, threads
-        self._ready: tuple[Block, BlockState, SlotStart] | None = None
 
-    async def check(
-        self, arrival: Arrival, time_milliseconds: int, *, whole: bool = False
-    ) -> Accepted | Rejected | Postponed:
-        """Run what must hold before a block is passed on.
-
-        Parameters
-        ----------
-        arrival
-            The block.
-        time_milliseconds
-            Now, Unix time.
-        whole
-            Whether to run what comes before its execution as well: nobody waits for it to be passed on.
-        """
+    async def check(self, arrival: Arrival, time_milliseconds: int) -> Accepted | Rejected | Postponed:
+        """Run what must hold before a block is passed on."""
         view = self._tree.view(arrival.block.header.parent_root)
 
         def checks() -> None:
             check_before_forwarding(self._rules, arrival.block, view, time_milliseconds)
             self._check_input(arrival)
-            if whole and view is not None:
-                self._ready = (arrival.block, *self._contents(arrival.block, view))
 
         return await self.thread(judge, checks)
 
@@ -101,30 +89,70 @@ class BlockImport:
         view = self._tree.view(block.header.parent_root)
         if view is None:
             raise ParentMissing(f"parent 0x{block.header.parent_root.hex()} is no longer known")
-        ready, self._ready = self._ready, None
-        if ready is not None and ready[0] is block:
-            _, state, start = ready
-        else:
-            state, start = await self.thread(self._contents, block, view)
+        state, start = await self.thread(self._contents, block, view)
         try:
             await self._execution.execute(block.payload, start.calls())
         except (_core.InvalidBlock, _core.InvalidEncoding, _core.InvalidTransaction) as error:
             raise _rejection(error) from error
         return await self.keep(block, state, BlockBody(arrival.data, arrival.input))
 
+    async def run_line(self, line: Sequence[Arrival], time_milliseconds: int) -> list[KnownBlock]:
+        """Check and store blocks of which each is the next one's parent, as far as nothing is wrong.
+
+        All in one thread, for many at once: none of them is made the head, and who is to blame is left to
+        `check` and `run` of the first that is left.
+
+        Raises
+        ------
+        StoreError, BlockStoreError
+            Where one cannot be stored; those before it may be.
+        """
+
+        def take(writer: ChainWriter) -> list[KnownBlock]:
+            done: list[KnownBlock] = []
+            bodies: list[tuple[StoredBlock, BlockBody]] = []
+            try:
+                for arrival in line:
+                    state = self._execute_next(writer, arrival, time_milliseconds)
+                    if state is None:
+                        break
+                    bodies.append((_stored(arrival.block, state), BlockBody(arrival.data, arrival.input)))
+                    done.append(self._tree.add(arrival.block, state))
+            finally:
+                try:
+                    self._store.put(bodies)
+                except BaseException:
+                    self._tree.take_back([known.root for known in done])
+                    raise
+            return done
+
+        return await self._execution.writing(take)
+
+    def _execute_next(
+        self, writer: ChainWriter, arrival: Arrival, time_milliseconds: int
+    ) -> BlockState | None:
+        """Check a block and let the engine store it; `None` where anything speaks against it."""
+        block = arrival.block
+        view = self._tree.view(block.header.parent_root)
+        if view is None or arrival.root in self._tree:
+            return None
+        try:
+            check_before_forwarding(self._rules, block, view, time_milliseconds)
+            self._check_input(arrival)
+            state, start = self._contents(block, view)
+            writer.execute(block.payload, start.calls(), False, ())
+        except (InvalidBlock, NotYet, InvalidMessage):
+            return None
+        except (_core.InvalidBlock, _core.InvalidEncoding, _core.InvalidTransaction):
+            return None
+        return state
+
     async def keep(
         self, block: Block, state: BlockState, body: BlockBody, *, durable: bool = False
     ) -> KnownBlock:
         """Store a block whose payload the engine has, and add it to the tree."""
-        stored = StoredBlock(
-            root=state.root,
-            parent=block.header.parent_root,
-            slot=state.slot,
-            height=state.height,
-            payload=state.payload.block_hash,
-            final=False,
-        )
-        await self.thread(functools.partial(self._store.put, [(stored, body)], durable=durable))
+        stored = [(_stored(block, state), body)]
+        await self.thread(functools.partial(self._store.put, stored, durable=durable))
         return self._tree.add(block, state)
 
     async def thread(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -158,6 +186,17 @@ class BlockImport:
             guilty=guilty,
         )
         return state, start
+
+
+def _stored(block: Block, state: BlockState) -> StoredBlock:
+    return StoredBlock(
+        root=state.root,
+        parent=block.header.parent_root,
+        slot=state.slot,
+        height=state.height,
+        payload=state.payload.block_hash,
+        final=False,
+    )
 
 
 def _rejection(error: Exception) -> InvalidBlock:

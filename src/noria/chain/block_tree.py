@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -172,6 +172,13 @@ class BlockTree:
         self._blocks[node.root] = known
         self.nodes[node.root] = node
         return known
+
+    def take_back(self, roots: Iterable[Hash32]) -> None:
+        """Forget blocks that were just added, because they could not be stored."""
+        for root in roots:
+            self._blocks.pop(root, None)
+            self.nodes.pop(root, None)
+            self._views.pop(root, None)
 
     def restore(self, block: Block, stored: StoredBlock, payload: PayloadHeader) -> KnownBlock:
         """Add a block from the store: what consensus carries on is read from the contracts.

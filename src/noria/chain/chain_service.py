@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
@@ -288,7 +288,29 @@ class ChainService:
 
     async def take_arrival(self, arrival: Arrival) -> Finding:
         """Take a block that was asked for and has been read; return what has become of it."""
-        return await asyncio.shield(self._take(arrival, whole=True).done)
+        return await asyncio.shield(self._take(arrival).done)
+
+    async def take_line(self, line: Sequence[Arrival]) -> int:
+        """Take blocks that were asked for and of which each is the next one's parent, all at once.
+
+        Returns
+        -------
+        int
+            How many are taken; what is wrong with the next one `take_arrival` tells.
+        """
+        async with self.lock:
+            if self._stopped:
+                return 0
+            done = await self.importer.run_line(line, self.clock.milliseconds())
+            for arrival, known in zip(line, done, strict=False):
+                for listener in self.listeners:
+                    listener.forwardable(arrival.block)
+                self._imported(arrival.block, known, arrival.input)
+            if done:
+                await self._follow()
+            for known in done:
+                self._wake(known)
+        return len(done)
 
     def look_ahead(self) -> LookAhead:
         """Return what checks signatures of a line of blocks while it is imported."""
@@ -303,19 +325,19 @@ class ChainService:
             return Rejected(type(error).__name__, str(error), False)
         return Arrival(block, block.root(self.rules.genesis_root), sent.block, sent.input, source)
 
-    def _take(self, arrival: Arrival, *, whole: bool = False) -> _Watched:
+    def _take(self, arrival: Arrival) -> _Watched:
         watched = self._watched.get(arrival.key)
         if watched is None:
             loop = asyncio.get_running_loop()
             watched = self._watched[arrival.key] = _Watched(loop.create_future(), loop.create_future())
-            self.spawn(self._process(arrival, whole))
+            self.spawn(self._process(arrival))
         return watched
 
-    async def _process(self, arrival: Arrival, whole: bool = False) -> None:
+    async def _process(self, arrival: Arrival) -> None:
         finding: Finding = Ignored("it failed")
         try:
             async with self._checks:
-                found = await self._examine(arrival, whole)
+                found = await self._examine(arrival)
             if found is None:
                 return
             finding = found
@@ -333,7 +355,7 @@ class ChainService:
     def _queue_has(self, arrival: Arrival) -> bool:
         return self._queue.waits(arrival)
 
-    async def _examine(self, arrival: Arrival, whole: bool) -> Finding | None:
+    async def _examine(self, arrival: Arrival) -> Finding | None:
         """Run the checks before forwarding; `None` where the arrival waits for something."""
         root, parent = arrival.root, arrival.block.header.parent_root
         if root in self.tree:
@@ -344,10 +366,10 @@ class ChainService:
             if bad in self._invalid:
                 self._remember(root, self._invalid[bad])
                 return Rejected("InvalidAncestor", self._invalid[bad], True)
-        finding = await self.importer.check(arrival, self.clock.milliseconds(), whole=whole)
+        finding = await self.importer.check(arrival, self.clock.milliseconds())
         if isinstance(finding, Postponed):
             if finding.kind == "ParentMissing" and parent in self.tree:
-                return await self._examine(arrival, whole)  # it has come meanwhile
+                return await self._examine(arrival)  # it has come meanwhile
             return self._wait(arrival, finding)
         if isinstance(finding, Rejected):
             return self._reject(arrival, finding)
@@ -436,10 +458,17 @@ class ChainService:
 
     async def adopt(self, block: Block, known: KnownBlock, input: bytes | None) -> None:
         """Follow a block that has been stored. Only while holding `lock`."""
+        self._imported(block, known, input)
+        await self._follow()
+        self._wake(known)
+
+    def _imported(self, block: Block, known: KnownBlock, input: bytes | None) -> None:
         for listener in self.listeners:
             listener.imported(block, known)
         self.checker.submit(known.root, known.node.slot, block.certificate, input)
-        await self._follow()
+
+    def _wake(self, known: KnownBlock) -> None:
+        """Go on with what has waited for a block."""
         for copy in self._queue.copies(known.root):
             self._conclude(copy, Known())
         for child in self._queue.children(known.root):

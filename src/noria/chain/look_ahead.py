@@ -108,6 +108,8 @@ class LookAhead:
         self._tip: Hash32 | None = None
         self._checked: _Point | None = None
         self._moved = asyncio.Event()
+        self._stuck = asyncio.Condition()
+        self._is_working = False
 
     def add(self, arrivals: Iterable[Arrival]) -> None:
         """Take in what will be imported after all that was added before."""
@@ -119,14 +121,32 @@ class LookAhead:
         self._tip = root
         self._moved.set()
 
+    async def passed(self, root: Hash32) -> None:
+        """Wait until a block of the line has been checked, or cannot be before others are imported."""
+        async with self._stuck:
+            while self._is_busy and any(arrival.root == root for arrival in self._line):
+                await self._stuck.wait()
+
     async def run(self) -> None:
         """Check whatever can be, until cancelled."""
         while True:
             await self._moved.wait()
             self._moved.clear()
+            self._is_working = True
             while self._line and (done := await self._threads(self._check_some)):
                 for _ in range(done):
                     self._line.popleft()
+                await self._tell()
+            self._is_working = False
+            await self._tell()
+
+    @property
+    def _is_busy(self) -> bool:
+        return self._is_working or self._moved.is_set()
+
+    async def _tell(self) -> None:
+        async with self._stuck:
+            self._stuck.notify_all()
 
     def _check_some(self) -> int:
         """Check the next blocks; return how many of the line are done with."""

@@ -309,6 +309,10 @@ class Chain:
         """
         return await self._exclusive(self._import(rlp, tuple(system_calls), EXTEND))
 
+    async def writing(self, work: Callable[[ChainWriter], T]) -> T:
+        """Run something in the thread that writes, alone. It must not change the head: see `switch_to`."""
+        return await self._exclusive(self._write(work, self._writer))
+
     async def switch_to(self, block_hash: bytes) -> None:
         """Make a stored block the head; transactions of the blocks taken back wait again.
 

@@ -48,6 +48,9 @@ CHUNK: Final = 32
 """Blocks that are asked of one peer at once."""
 CHUNKS_AHEAD: Final = 4
 """Chunks that are under way."""
+LINE_BLOCKS: Final = 16
+LINE_BYTES: Final = 1 << 20
+"""Blocks that are taken as one, at most; other blocks wait meanwhile."""
 STATUS_SECONDS: Final = 10.0
 """How often every peer is asked where it stands."""
 ATTEMPTS: Final = 4
@@ -363,19 +366,30 @@ class Sync:
         return found
 
     async def _take(self, peer: PeerId, arrivals: list[Arrival], ahead: LookAhead) -> None:
-        chain = self._chain
-        for arrival in arrivals:
-            # What does not link to anything would wait, and this would wait for it.
-            header = arrival.block.header
-            if header.parent_root not in chain.tree:
-                if chain.store.block(header.parent_root) is not None:
-                    continue
-                raise _Broken(f"a block of slot {header.slot} of another branch")
-            finding = await chain.take_arrival(arrival)
-            if isinstance(finding, Rejected):
-                self._blame(peer, LIE, f"{finding.kind}: {finding.message}")
-                raise _Broken(finding.message)
-            ahead.moved(arrival.root)
+        """Take a chunk in lines, and by itself whatever cannot go on in one."""
+        chain, at = self._chain, 0
+        while at < len(arrivals):
+            line = _line(arrivals, at)
+            await ahead.passed(line[-1].root)
+            if line[0].block.header.parent_root in chain.tree and (taken := await chain.take_line(line)):
+                at += taken
+                ahead.moved(line[taken - 1].root)
+                continue
+            await self._take_one(peer, arrivals[at])
+            ahead.moved(arrivals[at].root)
+            at += 1
+
+    async def _take_one(self, peer: PeerId, arrival: Arrival) -> None:
+        chain, header = self._chain, arrival.block.header
+        # What does not link to anything would wait, and this would wait for it.
+        if header.parent_root not in chain.tree:
+            if chain.store.block(header.parent_root) is not None:
+                return
+            raise _Broken(f"a block of slot {header.slot} of another branch")
+        finding = await chain.take_arrival(arrival)
+        if isinstance(finding, Rejected):
+            self._blame(peer, LIE, f"{finding.kind}: {finding.message}")
+            raise _Broken(finding.message)
 
     def _able(self, height: int) -> list[PeerId]:
         now = self._now()
@@ -453,6 +467,17 @@ class Sync:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _line(arrivals: list[Arrival], at: int) -> list[Arrival]:
+    """Return blocks from a place on of which each is the next one's parent: not too many, nor too long."""
+    line, size = [arrivals[at]], arrivals[at].size
+    for arrival in arrivals[at + 1 : at + LINE_BLOCKS]:
+        size += arrival.size
+        if arrival.block.header.parent_root != line[-1].root or size > LINE_BYTES:
+            break
+        line.append(arrival)
+    return line
 
 
 def _message(body: BlockBody) -> bytes:
