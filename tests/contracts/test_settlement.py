@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from noria.chain.contract_view import ContractView
 from noria.execution.consensus_state import CreditLine
-from noria.execution.system_contracts import JOB_MARKET, REWARD_POOL, SETTLEMENT, WORK_LEDGER
+from noria.execution.system_contracts import (
+    JOB_MARKET,
+    MINER_REGISTRY,
+    REWARD_POOL,
+    SETTLEMENT,
+    WORK_LEDGER,
+)
 from noria.market import contracts as calls
 from noria.market.contracts import FUEL_MAX, LIST_MAX, split_price
 from noria.market.typed_data import Domain, sign_allow, sign_approval
@@ -328,6 +334,22 @@ def test_lists_are_of_one_place(market: Market) -> None:
         market.finalize(job, 0, [made(number) for number in range(LIST_MAX + 1)])
 
 
+def test_a_batch_has_the_price_of_its_own_job(market: Market) -> None:
+    cheap = market.open(named=[0], replicas=1)
+    market.network.grow_to_epoch(1)
+    market.network.send(0, MINER_REGISTRY, "update(bytes,uint256,uint256)", b"peer", 100, 70)
+    dear = market.open(named=[0], replicas=1)
+    market.commit(cheap, 0, 0, made(1), PLENTY)
+    market.pass_blocks(CHALLENGE)
+    # The same miner's, but of another place.
+    with pytest.raises(Reverted, match="the place has no such batch"):
+        market.finalize(dear, 0, [made(1)])
+    with pytest.raises(Reverted, match="the place has no such batch"):
+        market.approve(dear, 0, [made(1)])
+    [paid, _] = market.finalize(cheap, 0, [made(1)])
+    assert paid == calls.Paid(cheap, 0, Hash32(made(1).root), 1_000 * PRICE)
+
+
 def test_a_free_batch_is_paid_with_nothing(tmp_path: Path) -> None:
     market = Market.start(tmp_path / "engine", market_spec(ask_price=0))
     try:
@@ -484,6 +506,22 @@ def test_credit_is_no_more_than_the_fee_backs(market: Market) -> None:
     each = 1_000 * PRICE * FEE // 10_000 // FEE_PER_FUEL
     assert [line.cumulative for line in lines(market, drawn[0])] == [each, 2 * each, 3 * each]
     assert each == 7
+
+
+def test_credit_counts_the_fees_that_were_paid(tmp_path: Path) -> None:
+    market = Market.start(tmp_path / "engine", market_spec(ask_price=91))
+    try:
+        market.publish(9)
+        job, drawn = market.running(program_id=PROGRAM)
+        # 5 % of 910 and of 90, rounded down by themselves: a wei too little for one fuel.
+        batch = made(1, fuel=10)
+        assert split_price(10, 91, 9, FEE).fee == FEE_PER_FUEL - 1
+        market.commit_approved(job, 0, drawn[0], batch)
+        market.pass_blocks(CHALLENGE)
+        market.credit(job, 0, [batch])
+        assert lines(market, drawn[0]) == []
+    finally:
+        market.network.engine.close()
 
 
 def test_a_batch_is_credited_after_it_was_paid(market: Market) -> None:
