@@ -409,12 +409,12 @@ class JobRunner:
                 place.raised()
 
     def _look_for_the_end_of_money(self, working: list[Place]) -> None:
+        # What is free would have been given to a place by now if it were of any use there.
         is_spent = (
-            bool(working)
-            and bool(self.dispatcher.live)
+            bool(self.dispatcher.live)
             and not self.purse.raising
-            and self.purse.free <= 0
-            and all(place.is_stuck for place in working)
+            and any(place.is_stuck for place in working)
+            and all(place.is_stuck or not place.outstanding for place in working)
         )
         if not is_spent:
             self._spent_since = None
