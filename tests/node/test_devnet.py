@@ -67,6 +67,9 @@ def test_a_network_is_made_of_work_that_was_run(tmp_path: Path) -> None:
         key = account_key(config)
         assert key is not None
         assert key.address == miner.address
+        covered = miner.bond // spec.parameters.bond_per_weight_wei
+        assert 0 < covered <= min(batch.weight for batch in spec.genesis_work), "all of it is real work"
+        assert 3 * (miner.grant + covered) < 4 * miner.grant + covered, "one of four stays below a third"
     assert ((tmp_path / "net").stat().st_mode & 0o077) == 0
     with pytest.raises(NetworkError, match="no node 'node-9'"):
         network.node("node-9")

@@ -32,8 +32,8 @@ from noria.work.folders import compiled_folder
 from noria.work.runtimes import installed
 from noria.work.workers import WorkerPool
 
-GRANT_FUEL: Final = 2 * 10**8
-"""Weight that each miner has without work, so that the network lives on when its work is old."""
+GRANT_PER_COVERED: Final = (5, 2)
+"""Weight that each miner has without work, for each fuel of work that its bond covers."""
 FUEL_PER_SECOND: Final = 10**10
 """What a core of today burns of Python's fuel, about."""
 CAPACITY_SHARE: Final = 2
@@ -204,11 +204,11 @@ def _specification(
     batches = [_for_chain(batch, origin) for batch in batches]
     funded = {Address(account.address): GenesisAccount(balance=DEV_FUNDS) for account in dev_accounts()}
     funded |= {member.account.address: GenesisAccount(balance=MINER_FUNDS) for member in members}
-    heaviest = max(batch.batch.commitment.weight for batch in batches)
-    # The bond covers a miner's work and as much again, so that it can earn more.
-    parameters = replace(
-        plan.parameters, bond_per_weight_wei=max(1, plan.parameters.bond_min_wei // (2 * heaviest))
-    )
+    # A bond covers the least that a miner has worked, and a grant is more, so that no miner of four can come
+    # to a third of the weight: if one stops, the others still finalise.
+    covered = min(batch.batch.commitment.weight for batch in batches)
+    grant = covered * GRANT_PER_COVERED[0] // GRANT_PER_COVERED[1]
+    parameters = replace(plan.parameters, bond_per_weight_wei=max(1, plan.parameters.bond_min_wei // covered))
     spec = ChainSpec(
         name=name,
         chain_id=DEV_CHAIN_ID,
@@ -220,7 +220,7 @@ def _specification(
         alloc=funded,
         parameters=parameters,
         programs=(Hash32(module().id), Hash32(installed().program_id)),
-        miners=tuple(_genesis_miner(member, origin, parameters) for member in members),
+        miners=tuple(_genesis_miner(member, origin, parameters, grant) for member in members),
         genesis_work=tuple(batch.entry for batch in batches),
         reward_vault=VAULT,
     )
@@ -232,7 +232,7 @@ def _for_chain(batch: GenesisBatch, origin: Hash32) -> GenesisBatch:
     return GenesisBatch(build_batch(receipts), batch.units, batch.inputs)
 
 
-def _genesis_miner(member: _Member, origin: Hash32, parameters: ChainParameters) -> GenesisMiner:
+def _genesis_miner(member: _Member, origin: Hash32, parameters: ChainParameters, grant: int) -> GenesisMiner:
     address = member.account.address
     return GenesisMiner(
         address=address,
@@ -242,7 +242,7 @@ def _genesis_miner(member: _Member, origin: Hash32, parameters: ChainParameters)
         capacity=_capacity(parameters),
         ask_price=parameters.floor_min_wei,
         bond=Wei(parameters.bond_min_wei),
-        grant=GRANT_FUEL,
+        grant=grant,
     )
 
 
