@@ -198,7 +198,7 @@ def test_events_of_others_are_none() -> None:
         {"topics": (Hash32(bytes(32)), contracts.job_topic(7))},
         {"data": b""},
     ):
-        assert decode_event(dataclasses.replace(good, **changes)) is None  # type: ignore[arg-type]
+        assert decode_event(dataclasses.replace(good, **changes)) is None
     assert contracts.address_topic(Address(b"\x01" * 20)) == bytes(12) + b"\x01" * 20
 
 
