@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
 import typer
 
-from noria.cli.errors import BadArgument
+from noria.cli.errors import BadArgument, CommandError, one_line
 from noria.cli.help import examples
 from noria.cli.node_access import NodeOption, money
 from noria.cli.run_script import Answer
@@ -116,6 +117,7 @@ def run(
     from noria.cli.run import parse_fuel
     from noria.cli.run_map import map_lines
     from noria.cli.run_script import read_function
+    from noria.market.requester.errors import BudgetSpent
     from noria.node.logs import configure_logging
 
     if confidence is not None and replicas is not None:
@@ -128,6 +130,7 @@ def run(
         receipts.mkdir(parents=True, exist_ok=True)
     # Standard output is for results; what matters to the user is told at the end.
     configure_logging("warning")
+    warnings.showwarning = _tell
     views: list[JobView] = []
 
     @contextmanager
@@ -164,9 +167,26 @@ def run(
 
     try:
         map_lines(script.name, called, opened(), map_file, output)
+    except BudgetSpent:
+        again = "" if output is None else "; it goes on where it stopped"
+        raise CommandError(
+            f"the budget of {budget} is used up: run the same command with a larger --budget{again}"
+        ) from None
     finally:
         for view in views:
             print(json.dumps(costs(view)) if json_output else summary(view), file=sys.stderr)
+
+
+def _tell(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Tell a warning in one line: where in the code it arose says nothing to a user of a command."""
+    print(f"warning: {one_line(str(message))}", file=sys.stderr)
 
 
 class ExecutorRunner:

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from noria.market.miner.service import MinerService
     from noria.node.full import FullNode
     from noria.primitives.keys import BlsSecretKey, PrivateKey
+    from noria.primitives.types import Address
 
 RESERVE: Final = Wei(2 * NOR)
 """What a miner has beside its bond, for the gas of its transactions."""
 ASK_SECONDS: Final = 1.0
 PLACES_WATCHED: Final = 64
+ONCE_AN_EPOCH: Final = "one change per epoch"
+"""What the registry says of a second change."""
 CAPACITY_SHARE: Final = 2
 """A core promises one part in so many of what it could do: it has other work, too, and units end late."""
 
@@ -85,6 +88,8 @@ class Mining:
         self._account, self._key = account, key
         self._options, self._place, self._tell = options, place, tell
         self._parameters = full.spec.parameters
+        self._new_terms: bytes | None = None
+        self._refused_epoch = -1
         self._first: Totals | None = None
         self._last: Standing | None = None
 
@@ -139,6 +144,7 @@ class Mining:
             for event, text, values in changes(before, after):
                 self._tell.say(event, text, **values)
             before = after
+            await self._change_terms()
             status = self._market.status()
             if status.problem != problem:
                 problem = status.problem
@@ -213,9 +219,7 @@ class Mining:
             await self._register_anew()
         else:
             await self._take_up(terms)
-        terms = await read_miner_terms(self._access, address)
-        if terms is None:
-            raise CommandError(f"{checksum_address(address)} is not registered, although it was: start again")
+        terms = await read_terms(self._access, address)
         self._tell.say(
             "registered",
             f"registered with a bond of {format_amount(terms.bond)}; asks {terms.ask_price:,} wei "
@@ -264,10 +268,36 @@ class Mining:
         ask = terms.ask_price if options.ask is None else options.ask
         if (capacity, ask, peer) != (terms.capacity, terms.ask_price, terms.peer):
             await self._fund(0)
-            await self._send(update_call(peer, capacity, ask), 0, "change its terms")
+            self._new_terms = update_call(peer, capacity, ask)
+            await self._change_terms()
         if await self._sleeps():
             await self._fund(0)
             await self._send(registry_call("wake()"), 0, "wake")
+
+    async def _change_terms(self) -> None:
+        """Change the registered terms if that is wanted; they can be changed once an epoch."""
+        from noria.market.access import CallReverted
+
+        epoch = self._full.chain.status.epoch
+        if self._new_terms is None or epoch <= self._refused_epoch:
+            return
+        try:
+            await self._send(self._new_terms, 0, "change its terms")
+        except CallReverted as error:
+            if ONCE_AN_EPOCH not in str(error):
+                raise
+            self._refused_epoch = epoch
+            text = "terms are changed once an epoch: works on as before, and changes them in the next one"
+            self._tell.say("postponed", text, epoch=epoch)
+            return
+        self._new_terms = None
+        terms = await read_terms(self._access, self._account.address)
+        self._tell.say(
+            "terms",
+            f"asks {terms.ask_price:,} wei per fuel now, {per_core_hour(terms.ask_price)}",
+            ask_price_wei=str(terms.ask_price),
+            capacity=terms.capacity,
+        )
 
     async def _sleeps(self) -> bool:
         """Tell whether no vote has been seen for so long that its weight does not count, or soon will not."""
@@ -329,6 +359,16 @@ class Mining:
 
         self._tell.say("sending", f"asking the chain to {what}", what=what)
         await send_transaction(self._access, self._account, MINER_REGISTRY, data, value=wei)
+
+
+async def read_terms(access: ChainAccess, address: Address) -> MinerTerms:
+    """Return the terms of a miner that is registered."""
+    from noria.market.contracts import read_miner_terms
+
+    terms = await read_miner_terms(access, address)
+    if terms is None:
+        raise CommandError(f"{checksum_address(address)} is not registered, although it was: start again")
+    return terms
 
 
 def _unix_seconds() -> float:

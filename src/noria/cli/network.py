@@ -112,6 +112,7 @@ def down(
     """End all nodes; when this returns none runs."""
     import shutil
 
+    from noria.client.local_network import pointed_folder, pointer_file
     from noria.node.devnet.processes import stop_nodes
 
     network = _load(folder)
@@ -121,6 +122,8 @@ def down(
     _say(f"no node of {folder} runs")
     if remove:
         shutil.rmtree(network.folder)
+        if pointed_folder() == network.folder:
+            pointer_file().unlink(missing_ok=True)
 
 
 @app.command("logs", epilog=examples("noria network logs", "noria network logs node-2 --lines 50"))
