@@ -434,8 +434,8 @@ def measure(
         " divided by their number.",
         f"Target: at most {TARGET:.0%} for all together, {AIM:.0%} aimed at:"
         f" {verdicts['median']} by the medians, {verdicts['least']} by the least times. The least of several"
-        " is what a machine without other load takes; medians have what else was running in them, in caches if"
-        " not in processor time.",
+        " is what a machine without other load takes; medians have what else was running in them, in caches"
+        " if not in processor time.",
     ]
     return tables, notes
 
