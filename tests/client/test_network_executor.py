@@ -358,6 +358,7 @@ def test_an_estimate_tells_fuel_and_money(own: World) -> None:
         ({"confidence": 1.0}, "below 1"),
         ({"miners": 1, "replicas": 2}, "miners"),
         ({"miners": 99}, "miners"),
+        ({"patience": 0}, "patience must be above 0"),
         ({"deadline": -1.0}, "deadline"),
     ],
 )

@@ -182,4 +182,5 @@ async def setting_of(connected: Connected, program: ProgramId, settings: Session
         protocol=work_protocol(connected.access.genesis_root).name,
         title=settings.title,
         node=connected.access.url,
+        patience=settings.patience_seconds,
     )

@@ -39,6 +39,7 @@ from noria.client.wallet import Wallet
 from noria.market.contracts import MINERS_MAX
 from noria.market.requester import confidence as guarantee
 from noria.market.requester.evidence import Settled
+from noria.market.requester.patience import PATIENCE_SECONDS
 from noria.market.requester.reasons import JobView
 from noria.market.requester.units import Part, WorkUnit, make_part
 from noria.primitives.types import UINT64_MAX, Address
@@ -91,6 +92,9 @@ class Executor(futures.Executor):
         How many to draw, or accounts of miners to hire by name. Named miners earn no weight.
     deadline
         Seconds from now after which anybody may close the job.
+    patience
+        Seconds in which nothing happens, and no miner is at work, after which the calls that wait fail with
+        `JobStalled`; ``math.inf`` to wait for ever.
     fuel_limit
         Most fuel of a call. If left out, the most that carries weight, and again with more for a call that
         needs it.
@@ -125,6 +129,7 @@ class Executor(futures.Executor):
         max_price: str | int | None = None,
         miners: int | Sequence[Address] | None = None,
         deadline: float | None = None,
+        patience: float = PATIENCE_SECONDS,
         fuel_limit: int | None = None,
         runtime: Runtime | None = None,
         progress: bool | None = None,
@@ -144,6 +149,10 @@ class Executor(futures.Executor):
             )
         if deadline is not None and deadline <= 0:
             raise ValueError(f"deadline must be above 0 seconds from now, not {deadline}")
+        if not patience > 0:
+            raise ValueError(f"patience must be above 0 seconds, not {patience}")
+        console = Console(stderr=True)
+        self._console = console if progress or (progress is None and is_wanted(console)) else None
         settings = SessionSettings(
             budget=amount_of("budget", budget),
             node=node,
@@ -156,6 +165,8 @@ class Executor(futures.Executor):
             wallet=wallet,
             public=public,
             title=title or program_name(),
+            patience_seconds=patience,
+            tells_waits=self._console is None,
         )
         self._owner = os.getpid()
         self._fuel_limit = fuel_limit
@@ -166,8 +177,6 @@ class Executor(futures.Executor):
         self._shared: weakref.WeakKeyDictionary[CapturedFunction, Part] = weakref.WeakKeyDictionary()
         self._session = Session(settings)
         self.job = JobHandle(self._session.view)
-        console = Console(stderr=True)
-        self._console = console if progress or (progress is None and is_wanted(console)) else None
         self._bar: ProgressBar | None = None
         if self._console is not None:
             self._bar = ProgressBar(_look(self._tally, self._session), self._console)

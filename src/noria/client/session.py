@@ -29,6 +29,7 @@ from noria.market.requester.errors import JobError
 from noria.market.requester.evidence import Settled
 from noria.market.requester.job import JobRunner
 from noria.market.requester.journal import JobJournal, JournalError
+from noria.market.requester.patience import PATIENCE_SECONDS
 from noria.market.requester.reasons import JobView
 from noria.market.requester.sampling import PoolRuns
 from noria.market.requester.units import WorkUnit
@@ -58,6 +59,10 @@ class BudgetRunsOut(UserWarning):
     """Most of a job's budget is spent."""
 
 
+class JobWaits(UserWarning):
+    """Nothing has happened in a job for a while; the message says what it waits for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
     """What a job shall be, as the user said it; see `noria.client.network_executor.Executor`."""
@@ -73,6 +78,9 @@ class SessionSettings:
     wallet: Wallet | None
     public: bool
     title: str
+    patience_seconds: float = PATIENCE_SECONDS
+    tells_waits: bool = True
+    """Whether the user is warned when nothing happens; where a bar is shown, it says so."""
 
 
 class Session:
@@ -227,7 +235,8 @@ class Session:
                 setting,
                 own_runs=self._own_runs,
                 journal=self._journal,
-                warn=self._warn,
+                warn=lambda message: self._warn(message, BudgetRunsOut),
+                tell_wait=self._tell_wait,
             )
         except Exception as error:
             self._error = error
@@ -282,9 +291,14 @@ class Session:
             problem="" if self._error is None else str(self._error),
         )
 
-    def _warn(self, message: str) -> None:
+    def _warn(self, message: str, kind: type[UserWarning]) -> None:
         """Tell the user in the thread in which results are told."""
-        self._results.put(lambda: warnings.warn(message, BudgetRunsOut, stacklevel=1))
+        self._results.put(lambda: warnings.warn(message, kind, stacklevel=1))
+
+    def _tell_wait(self, message: str) -> None:
+        LOGGER.info("nothing has happened for a while: %s", message)
+        if self.settings.tells_waits:
+            self._warn(f"nothing has happened for a while. {message}", JobWaits)
 
     def note(self) -> str:
         """Return what is waited for, for a progress bar; empty while results come."""

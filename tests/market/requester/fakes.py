@@ -91,6 +91,7 @@ class Ways:
     offers_every: int = 8
     shows_unasked: bool = False
     resigns: bool = False
+    tells_running: bool = False
     run: Callable[[bytes, int], Awaitable[Outcome]] | None = None
     program: ProgramId = PROGRAM
 
@@ -407,7 +408,7 @@ class FakePlace:
             results=[] if empty else list(self.results.values())[:200],
             seals=seals,
             failures=[] if empty else list(self.failures.values())[:200],
-            running=0,
+            running=len(self.units) if self.miner.ways.tells_running else 0,
             queued=0,
             held=len(self.held),
             needed=str(self.needed()),

@@ -66,6 +66,8 @@ async def running_job(
     spare: list[FakeMiner] | None = None,
     journal: JobJournal | None = None,
     drawn: int | None = None,
+    patience: float = 300.0,
+    told: list[str] | None = None,
 ) -> AsyncIterator[RunningJob]:
     session_key = key_of(999)
     count = drawn or len(miners)
@@ -88,9 +90,17 @@ async def running_job(
         rules=RULES,
         protocol=PROTOCOL,
         title="a test",
+        patience=patience,
     )
     network = FakeNetwork([*miners, *(spare or [])], session_key.address)
-    runner = JobRunner(cast(JobChain, chain), network, setting, own_runs=own_runs, journal=journal)
+    runner = JobRunner(
+        cast(JobChain, chain),
+        network,
+        setting,
+        own_runs=own_runs,
+        journal=journal,
+        tell_wait=(told if told is not None else []).append,
+    )
     task = asyncio.get_running_loop().create_task(runner.run())
     job = RunningJob(runner, chain, miners)
     try:

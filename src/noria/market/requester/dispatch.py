@@ -107,6 +107,11 @@ class Dispatcher:
         return len(self._states)
 
     @property
+    def is_running_here(self) -> bool:
+        """Whether this machine runs a unit."""
+        return any(state.own_running for state in self._active)
+
+    @property
     def expected_fuel(self) -> float | None:
         """Fuel of a unit, as far as known."""
         return self.counts.fuel / self.counts.done if self.counts.done else None
@@ -258,6 +263,7 @@ class Dispatcher:
     def on_seal(self, copy: Copy, seal: Hash32) -> None:
         """Take note of a seal."""
         if copy.seal is None:
+            self.counts.news += 1
             copy.seal, copy.waits_since = seal, None
             if not copy.is_dropped:
                 self._durations.append(self._clock() - copy.ordered_at)
@@ -281,6 +287,7 @@ class Dispatcher:
     def on_claim(self, copy: Copy, claim: Claim) -> None:
         """Take note of a result whose receipt holds."""
         state = copy.state
+        self.counts.news += 1
         copy.claim, copy.waits_since = claim, None
         if copy.seal is None and not copy.is_dropped:
             self._durations.append(self._clock() - copy.ordered_at)

@@ -35,5 +35,9 @@ class NoMachine(JobError):
     """No miner could run the unit; nothing is known about it."""
 
 
+class JobStalled(JobError):
+    """Nothing has happened for as long as the user waits, and nobody is there who could do anything."""
+
+
 class UnitRefused(JobError):
     """Every miner refused the unit: its input or its fuel limit is larger than they take."""

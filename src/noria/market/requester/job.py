@@ -26,14 +26,22 @@ from noria.market.requester.chain import (
 )
 from noria.market.requester.checks import Claimant
 from noria.market.requester.dispatch import Dispatcher
-from noria.market.requester.errors import BudgetSpent, JobClosed, JobError, JobNotOpened, NoMiners
+from noria.market.requester.errors import (
+    BudgetSpent,
+    JobClosed,
+    JobError,
+    JobNotOpened,
+    JobStalled,
+    NoMiners,
+)
 from noria.market.requester.evidence import Settled, SignedReceipt
 from noria.market.requester.job_setting import JobSetting
 from noria.market.requester.journal import JobJournal, JournalError
 from noria.market.requester.link import WorkLink, WorkTransport
 from noria.market.requester.money import Purse
+from noria.market.requester.patience import Patience, first_line, stalled_message
 from noria.market.requester.place import JobTerms, Place
-from noria.market.requester.reasons import JobView, PlaceView
+from noria.market.requester.reasons import JobView, PlaceView, explain
 from noria.market.requester.sampling import OwnRuns
 from noria.market.requester.units import WorkUnit
 from noria.primitives.addresses import checksum_address
@@ -45,6 +53,8 @@ TICK_SECONDS: Final = 0.25
 IDLE_SECONDS: Final = 0.05
 """The same while nothing is left to do: whoever closes the job should not wait."""
 HEAD_SECONDS: Final = 5.0
+AWAY_SECONDS: Final = 1.0
+"""Before a node that could not be asked is asked again."""
 JOURNAL_SECONDS: Final = 0.5
 SPENT_SECONDS: Final = 2.0
 """How long all miners must be without money before the budget counts as used up."""
@@ -80,6 +90,8 @@ class JobRunner:
         Where it is noted; None for nowhere.
     warn
         Told what the user should know while the job runs.
+    tell_wait
+        Told once what is waited for, when nothing has happened for a while.
     clock
         Seconds.
     """
@@ -93,6 +105,7 @@ class JobRunner:
         own_runs: OwnRuns | None = None,
         journal: JobJournal | None = None,
         warn: Callable[[str], None] = lambda _: None,
+        tell_wait: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = "new"
@@ -102,6 +115,8 @@ class JobRunner:
         plan = setting.plan
         self._chain, self._transport, self._setting = chain, transport, setting
         self._journal, self._warn, self._clock = journal, warn, clock
+        self._tell_wait = tell_wait
+        self._patience = Patience(setting.patience, clock)
         self._row: int | None = None
         self._tasks = BackgroundTasks("job", expected=(ChainAccessError, JobError))
         self.dispatcher = Dispatcher(
@@ -171,6 +186,7 @@ class JobRunner:
 
     async def run(self) -> None:
         """Open the job and see it through."""
+        self._tasks.spawn(self._mind())
         try:
             await self._open()
             await self._assign()
@@ -217,17 +233,21 @@ class JobRunner:
         self.state = "assigning"
         assigning: asyncio.Task[None] | None = None
         number, is_first = 0, True
-        while not self._hurry:
-            head = await self._chain.wait_head(number, HEAD_SECONDS)
-            number = self._head = head.number
+        while not self._hurry and (self.dispatcher.live or not self._closing.is_set()):
             opened = self._still_open()
-            job = await self._chain.job(opened.number)
-            if job is None or job.session_key != self._setting.session_key.address:
-                await self._find_again()
+            try:
+                head = await self._chain.wait_head(number, HEAD_SECONDS)
+                number = self._head = head.number
+                job = await self._chain.job(opened.number)
+                if job is None or job.session_key != self._setting.session_key.address:
+                    await self._find_again()
+                    continue
+                if job.state is JobState.ASSIGNED:
+                    await self._look(job)
+                    return
+            except ChainAccessError as error:
+                await self._node_away(error)
                 continue
-            if job.state is JobState.ASSIGNED:
-                await self._look(job)
-                return
             if job.state is not JobState.OPEN:
                 raise JobClosed(f"job {opened.number} was ended before its miners were drawn")
             if head.number > opened.block + ASSIGN_WITHIN_BLOCKS:
@@ -238,8 +258,8 @@ class JobRunner:
                     "miners ask), or wait for others to join"
                 )
             if assigning is not None and assigning.done():
-                error = assigning.exception()
-                self.problem = "" if error is None else f"the miners could not be drawn yet: {error}"
+                refusal = assigning.exception()
+                self.problem = "" if refusal is None else f"the miners could not be drawn yet: {refusal}"
                 assigning = None
             if assigning is None and head.number + 1 >= opened.block + ASSIGN_AFTER_BLOCKS:
                 draw = self._chain.assign(opened.number, is_certain=is_first)
@@ -314,8 +334,12 @@ class JobRunner:
                 await self._look(job)
                 self.problem = ""
             except ChainAccessError as error:
-                self.problem = f"the node cannot be asked: {error}"
-                await asyncio.sleep(1.0)
+                await self._node_away(error)
+
+    async def _node_away(self, error: ChainAccessError) -> None:
+        """Wait a little for a node that cannot be asked."""
+        self.problem = f"the node cannot be asked: {error}"
+        await asyncio.sleep(AWAY_SECONDS)
 
     async def _look(self, job: Job) -> None:
         """Read the places: new ones begin, caps that have changed are noted."""
@@ -457,6 +481,31 @@ class JobRunner:
             self._extend_at = self._clock() + EXTEND_PAUSE_SECONDS
         finally:
             self._is_extending = False
+
+    # ------------------------------------------------------------ patience
+
+    async def _mind(self) -> None:
+        """See to it that nobody waits for nothing."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            counts = self.dispatcher.counts
+            is_moving = (
+                not self.dispatcher.live
+                or self.dispatcher.is_running_here
+                or any(place.is_at_work for place in self.places)
+            )
+            # Blocks are progress as long as the job waits for one of them.
+            head = 0 if self.state == "running" else self._head
+            pieces = sum(place.pieces for place in self.places)
+            told = (counts.done, counts.failed, counts.stopped, counts.news, pieces, len(self.places))
+            self._patience.look((self.state, self.number, head, *told), is_moving=is_moving)
+            if self._patience.should_tell():
+                self._tell_wait(first_line(explain(self.view())))
+            if self._patience.is_over:
+                message = stalled_message(explain(self.view()), self._patience.waited)
+                LOGGER.warning("job %s has stalled", self.number)
+                self._patience.begin_again()
+                self.dispatcher.fail_all(JobStalled(message))
 
     # ------------------------------------------------------------ the end
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from noria.market.requester.chain import JobPlan
 from noria.market.requester.checks import ClaimRules
+from noria.market.requester.patience import PATIENCE_SECONDS
 from noria.market.typed_data import Domain
 from noria.primitives.keys import PrivateKey
 
@@ -28,6 +29,8 @@ class JobSetting:
         Name of the work protocol.
     title, node
         For people.
+    patience
+        Seconds without any progress, or anybody who could make some, after which waiting units fail.
     """
 
     plan: JobPlan
@@ -38,3 +41,4 @@ class JobSetting:
     protocol: str
     title: str = ""
     node: str = ""
+    patience: float = PATIENCE_SECONDS

@@ -9,7 +9,15 @@ from contextlib import suppress
 from typing import Final, Protocol, TypeVar
 
 from noria.market.access import MinerContact
-from noria.market.messages import MalformedWorkMessage, WorkAnswer, WorkRequest, decode_answer, encode_message
+from noria.market.messages import (
+    MalformedWorkMessage,
+    Piece,
+    Stored,
+    WorkAnswer,
+    WorkRequest,
+    decode_answer,
+    encode_message,
+)
 from noria.network.errors import PeerNotConnected, RequestRefused, TransportError
 from noria.network.peers import PeerId
 
@@ -69,6 +77,11 @@ class WorkLink:
         Name of the work protocol.
     clock
         Seconds, for tests.
+
+    Attributes
+    ----------
+    pieces
+        Pieces of long inputs and outputs that have gone over it.
     """
 
     def __init__(
@@ -78,6 +91,7 @@ class WorkLink:
         self._protocol = protocol
         self._clock = clock
         self._peer: PeerId | None = None
+        self.pieces = 0
         self._tokens = REQUESTS_AT_ONCE
         self._filled_at = clock()
 
@@ -138,6 +152,7 @@ class WorkLink:
         answer: WorkAnswer = decode_answer(data)
         if not isinstance(answer, kind):
             raise MalformedWorkMessage(f"the answer is a {type(answer).__name__}, not a {kind.__name__}")
+        self.pieces += isinstance(answer, Stored | Piece)
         return answer
 
     async def _pace(self) -> None:

@@ -82,6 +82,8 @@ class Orders:
 
     def _ordered(self, chosen: list[Copy], refused: list[RefusedUnit]) -> None:
         reasons = {each.number: each for each in refused}
+        # What it has taken is there until it says something else.
+        self._desk.queued += sum(copy.number not in reasons for copy in chosen)
         again = False
         for copy in chosen:
             refusal = reasons.get(copy.number)

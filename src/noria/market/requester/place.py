@@ -30,6 +30,8 @@ from noria.primitives.addresses import checksum_address
 __all__ = ["JobTerms", "Place", "PlaceEvents"]
 
 RETRY_SECONDS: Final = (0.2, 10.0)
+WORK_SECONDS: Final = 30.0
+"""For how long a miner is believed to be at work that has said so; it is asked much more often."""
 MISTRUST: Final = ("wrong-terms", "wrong-signature", "old-version", "malformed", "not-mining")
 """Refusals after which there is no point in asking again."""
 
@@ -108,6 +110,18 @@ class Place:
     def outstanding(self) -> int:
         """Units that are here and not released."""
         return len(self._desk.copies)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether the miner says that it has units of this job, and has said so lately."""
+        desk = self._desk
+        says_so = desk.running > 0 or desk.queued > 0
+        return self.is_usable and says_so and self._clock() - desk.answered_at < WORK_SECONDS
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of long inputs and outputs that have come or gone."""
+        return self._desk.link.pieces
 
     def room(self) -> int:
         """Return how many more units it may have now."""

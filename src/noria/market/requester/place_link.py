@@ -62,3 +62,5 @@ class Counts:
     disputes: int = 0
     own_runs: int = 0
     replaced: int = 0
+    news: int = 0
+    """Seals and results that have come."""
