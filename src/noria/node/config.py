@@ -129,9 +129,7 @@ class NodeConfig:
                         f"{name}: {address!r:.80} is no address; write it like /ip4/192.0.2.1/tcp/30400"
                     )
                 if name != "bootstrap" and address.startswith("/dns"):
-                    raise InvalidConfiguration(
-                        f"{name}: {address!r:.80} names a machine: write its address"
-                    )
+                    raise InvalidConfiguration(f"{name}: {address!r:.80} names a machine: write its address")
         for name in ("miner_address", "fee_recipient"):
             _check_address(name, getattr(self, name))
         if self.miner_keystore is not None and self.miner_address is None:
