@@ -1,7 +1,7 @@
 """Noria: a node whose execution layer speaks Ethereum, and work that runs the same on every machine.
 
-`Executor` runs Python functions on miners' machines, `LocalExecutor` in the sandbox on this one; both are
-loaded when they are asked for.
+`Executor` runs Python functions on miners' machines, `ProgramExecutor` WebAssembly programs, and
+`LocalExecutor` functions in the sandbox on this one; they are loaded when they are asked for.
 
 Rooms, lowest first; each imports only those below it:
 
@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from noria.client.executor import LocalExecutor
     from noria.client.network_executor import Executor
+    from noria.client.program_executor import ProgramExecutor
 
-__all__ = ["Executor", "LocalExecutor"]
+__all__ = ["Executor", "LocalExecutor", "ProgramExecutor"]
 
 
 def __getattr__(name: str) -> Any:
@@ -36,4 +37,8 @@ def __getattr__(name: str) -> Any:
         from noria.client.executor import LocalExecutor
 
         return LocalExecutor
+    if name == "ProgramExecutor":
+        from noria.client.program_executor import ProgramExecutor
+
+        return ProgramExecutor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

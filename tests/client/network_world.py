@@ -17,6 +17,7 @@ from noria.market.requester.sampling import PoolRuns
 from noria.network.peers import PeerId
 from noria.primitives.types import NOR, Address, Hash32, Wei
 from noria.work.folders import compiled_folder
+from noria.work.ids import ProgramId
 from noria.work.workers import ProgramSource
 from tests.client.runtime import python_runtime
 from tests.market.requester.fakes import (
@@ -44,6 +45,7 @@ class WorldAccess:
             "unit_fuel_max": UNIT_FUEL_MAX,
             "input_bytes_max": 256 << 10,
             "output_bytes_max": 64 << 20,
+            "program_bytes_max": 4 << 20,
         }
         self.facts = ChainFacts(self.chain_id, self.genesis_root, numbers, programs)
         self.money = 100 * NOR
@@ -73,18 +75,18 @@ class WorldNetwork(FakeNetwork):
 
 
 class World:
-    """Miners, a chain, and what is needed to reach them."""
+    """Miners of one program, a chain that pins it unless told otherwise, and what is needed to reach them."""
 
-    def __init__(self, ways: list[Ways], money: int) -> None:
-        runtime = python_runtime()
-        self.runs = PoolRuns(ProgramSource(runtime.program_id, runtime.path), compiled_folder(), workers=2)
+    def __init__(self, ways: list[Ways], money: int, program: ProgramSource, is_pinned: bool) -> None:
+        self.runs = PoolRuns(program, compiled_folder(), workers=2)
         self.miners = []
         for number, way in enumerate(ways):
             way.run = way.run or self.runs.run
-            way.program = runtime.program_id
+            way.program, way.pinned = program.id, is_pinned
             self.miners.append(FakeMiner(number, way))
         self.chain = FakeChain(self.miners, money=money, everybody=self.miners)
-        self.access = WorldAccess({"python": runtime.program_id})
+        self.access = WorldAccess({"program": program.id} if is_pinned else {})
+        self.royalty_wei = 0
         self.domain = DOMAIN
 
     async def transport(self) -> WorldNetwork:
@@ -97,6 +99,9 @@ class World:
     async def floor_price(self) -> int:
         return PRICE
 
+    async def royalty(self, program: ProgramId) -> int:
+        return self.royalty_wei
+
     def units(self) -> int:
         """Units that miners hold now."""
         return sum(len(place.units) for miner in self.miners for place in miner.places.values())
@@ -104,9 +109,17 @@ class World:
 
 @contextmanager
 def world(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ways: list[Ways] | None = None, money: int = 100 * NOR
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    ways: list[Ways] | None = None,
+    money: int = 100 * NOR,
+    program: ProgramSource | None = None,
+    is_pinned: bool = True,
 ) -> Iterator[World]:
-    made = World(ways or [Ways(workers=1), Ways(workers=1), Ways(workers=1)], money)
+    if program is None:
+        runtime = python_runtime()
+        program = ProgramSource(runtime.program_id, runtime.path)
+    made = World(ways or [Ways(workers=1), Ways(workers=1), Ways(workers=1)], money, program, is_pinned)
 
     async def connect(node: str | None) -> Connected:
         return cast(Connected, made)

@@ -1,16 +1,18 @@
-"""What a job needs before it can begin: a node, money, a peer, a program that the chain pins."""
+"""What a job needs before it can begin: a node, money, a peer, a program."""
 
 from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from noria.client.local_network import find_nodes, nobody
+from noria.client.programs import GivenProgram
 from noria.client.rpc_access import ChainFacts, NodeUnreachable, RpcAccess
 from noria.client.wallet import FAUCET_WEI, NoFaucet, Wallet, faucet
-from noria.market.contracts import read_floor_price
+from noria.market.contracts import read_floor_price, read_program
 from noria.market.protocol import WORK_LIMITS, work_protocol
 from noria.market.requester.chain import PRICE_FACTOR, JobChain, JobPlan
 from noria.market.requester.checks import ClaimRules
@@ -40,6 +42,32 @@ GAS_WEI: Final = Wei(NOR)
 
 class ProgramUnknown(JobError):
     """The chain does not know the program that the job needs."""
+
+
+class ProgramTooLarge(JobError):
+    """A program that miners do not take from a requester."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgram:
+    """What a job's units are of.
+
+    Attributes
+    ----------
+    id
+        Of the program.
+    is_pinned
+        Whether the chain pins it: every miner has it, and its work carries weight.
+    source
+        Where it lies on this machine; None where it does not.
+    module
+        What miners must be brought; None where they have it.
+    """
+
+    id: ProgramId
+    is_pinned: bool
+    source: ProgramSource | None
+    module: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +101,11 @@ class Connected:
     async def floor_price(self) -> int:
         """Return the price at which work counts in full, wei per fuel."""
         return await read_floor_price(self.access)
+
+    async def royalty(self, program: ProgramId) -> int:
+        """Return what the program's developer asks, wei per fuel; 0 where it has none."""
+        found = await read_program(self.access, program)
+        return 0 if found is None else found.royalty
 
 
 async def connect(node: str | None) -> Connected:
@@ -141,14 +174,49 @@ def pinned_program(facts: ChainFacts, runtime: Runtime | None) -> tuple[ProgramI
     return program, runtime
 
 
-def own_runs_of(program: ProgramId, runtime: Runtime | None) -> PoolRuns | None:
-    """Return what runs units here; None where the runtime is not installed."""
-    if runtime is None:
-        return None
-    return PoolRuns(ProgramSource(program, runtime.path), compiled_folder())
+def job_program(facts: ChainFacts, given: GivenProgram | None, runtime: Runtime | None) -> JobProgram:
+    """Return what a job is of: the program that was named, or the Python runtime.
+
+    Raises
+    ------
+    ProgramUnknown
+        Where the chain does not pin it, and the module is not here.
+    ProgramTooLarge
+        Where no miner takes so long a module.
+    """
+    if given is None:
+        program, runtime = pinned_program(facts, runtime)
+        return JobProgram(program, True, None if runtime is None else ProgramSource(program, runtime.path))
+    if given.id in facts.programs.values():
+        return JobProgram(given.id, True, given.source or _installed_source(given.id))
+    if given.module is None:
+        names = ", ".join(sorted(facts.programs)) or "nothing"
+        raise ProgramUnknown(
+            f"this chain does not pin program 0x{given.id.hex()}; it pins {names}: give the module's file"
+        )
+    most = facts.number("program_bytes_max")
+    if len(given.module) > most:
+        raise ProgramTooLarge(
+            f"program {given.name} has {len(given.module):,} bytes, and miners of this chain take at most "
+            f"{most:,}: strip it, or move data to its input"
+        )
+    return JobProgram(given.id, False, given.source, given.module)
 
 
-async def setting_of(connected: Connected, program: ProgramId, settings: SessionSettings) -> JobSetting:
+def _installed_source(program: ProgramId) -> ProgramSource | None:
+    with suppress(RuntimeMissing):
+        runtime = installed(RUNTIME)
+        if runtime.program_id == program:
+            return ProgramSource(program, runtime.path)
+    return None
+
+
+def own_runs_of(source: ProgramSource | None) -> PoolRuns | None:
+    """Return what runs units here; None where the program is not."""
+    return None if source is None else PoolRuns(source, compiled_folder())
+
+
+async def setting_of(connected: Connected, program: JobProgram, settings: SessionSettings) -> JobSetting:
     """Make of what the user said, and of what the chain is, what a job is opened with."""
     facts = connected.access.facts
     max_price = settings.max_price
@@ -156,7 +224,7 @@ async def setting_of(connected: Connected, program: ProgramId, settings: Session
         max_price = PRICE_FACTOR * await connected.floor_price()
     deadline = settings.deadline_seconds
     plan = JobPlan(
-        program=program,
+        program=program.id,
         details=b"",
         budget=settings.budget,
         share=Wei(first_share(settings.budget, settings.miners)),
@@ -169,7 +237,7 @@ async def setting_of(connected: Connected, program: ProgramId, settings: Session
     )
     rules = ClaimRules(
         weight=WeightRules(facts.number("unit_fuel_max"), facts.number("input_bytes_max")),
-        pinned=program in facts.programs.values(),
+        pinned=program.is_pinned,
         public=settings.public,
         output_bytes_max=facts.number("output_bytes_max"),
     )
@@ -183,4 +251,5 @@ async def setting_of(connected: Connected, program: ProgramId, settings: Session
         title=settings.title,
         node=connected.access.url,
         patience=settings.patience_seconds,
+        module=program.module,
     )

@@ -3,14 +3,88 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
+from noria.client.programs import GivenProgram
+from noria.client.session import SessionSettings
+from noria.client.wallet import Wallet
+from noria.market.contracts import MINERS_MAX
 from noria.market.requester import confidence as guarantee
+from noria.market.requester.patience import PATIENCE_SECONDS
 from noria.primitives.amounts import parse_amount
-from noria.primitives.types import Wei
+from noria.primitives.types import UINT64_MAX, Address, Wei
+from noria.work.runtimes import Runtime
 
 REPLICAS: Final = 2
+MINERS_MIN: Final = 4
+
+
+class JobOptions(TypedDict, total=False):
+    """What may be said of any job; `noria.client.network_executor.Executor` tells what each means."""
+
+    node: str | None
+    replicas: int | None
+    confidence: float | None
+    liars: float
+    sample: float | None
+    max_price: str | int | None
+    miners: int | Sequence[Address] | None
+    deadline: float | None
+    patience: float
+    fuel_limit: int | None
+    wallet: Wallet | None
+    public: bool
+    title: str
+
+
+def settings_of(
+    budget: str | int,
+    options: JobOptions,
+    *,
+    program: GivenProgram | None = None,
+    runtime: Runtime | None = None,
+    tells_waits: bool,
+) -> SessionSettings:
+    """Read what a user said of a job; raise `ValueError` where it makes no sense."""
+    fuel_limit, miners = options.get("fuel_limit"), options.get("miners")
+    deadline, max_price = options.get("deadline"), options.get("max_price")
+    patience = options.get("patience", PATIENCE_SECONDS)
+    if fuel_limit is not None and not 0 < fuel_limit <= UINT64_MAX >> 1:
+        raise ValueError(f"fuel_limit must be 1 to 2^63 - 1, not {fuel_limit}")
+    choice = chosen(
+        options.get("replicas"),
+        options.get("confidence"),
+        options.get("sample"),
+        options.get("liars", guarantee.LIARS),
+    )
+    named = () if miners is None or isinstance(miners, int) else tuple(miners)
+    count = miners if isinstance(miners, int) else len(named) or max(MINERS_MIN, choice.replicas + 1)
+    if not choice.replicas <= count <= MINERS_MAX:
+        raise ValueError(
+            f"miners must be {choice.replicas} to {MINERS_MAX} for {choice.replicas} replicas, not {count}"
+        )
+    if deadline is not None and deadline <= 0:
+        raise ValueError(f"deadline must be above 0 seconds from now, not {deadline}")
+    if not patience > 0:
+        raise ValueError(f"patience must be above 0 seconds, not {patience}")
+    return SessionSettings(
+        budget=amount_of("budget", budget),
+        node=options.get("node"),
+        choice=choice,
+        max_price=None if max_price is None else amount_of("max_price", max_price),
+        miners=count,
+        named=named,
+        deadline_seconds=deadline,
+        runtime=runtime,
+        wallet=options.get("wallet"),
+        public=options.get("public", True),
+        title=options.get("title") or program_name(),
+        program=program,
+        patience_seconds=patience,
+        tells_waits=tells_waits,
+    )
 
 
 def chosen(

@@ -14,54 +14,38 @@ worth.
 
 from __future__ import annotations
 
-import os
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from types import TracebackType
-from typing import Any, Final, Literal, ParamSpec, TypeVar
-
-from rich.console import Console
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from noria.client.calls import CALL_EACH, conclusion, encode, prepare, prepare_with
 from noria.client.chunks import CALL_SOME, Arguments, Chunk, ChunkFuture, ChunkSizer, each_result
 from noria.client.executor import LocalExecutor
-from noria.client.executor_settings import amount_of, chosen, program_name
-from noria.client.job_handle import JobHandle
+from noria.client.executor_settings import JobOptions, amount_of, settings_of
+from noria.client.job_front import FUEL_LIMIT_LONG, WINDOW, JobFront, UnitsWithoutWeight, console_for
 from noria.client.mapping import MapRun, chunked, each_of
 from noria.client.network_estimate import NetworkEstimate
 from noria.client.network_futures import AnyNetworkFuture, NetworkFuture
-from noria.client.progress import ProgressBar, Snapshot, is_wanted
-from noria.client.session import Session, SessionSettings
-from noria.client.tally import Ended, Tally
+from noria.client.tally import Ended
 from noria.client.wallet import Wallet
-from noria.market.contracts import MINERS_MAX
 from noria.market.requester import confidence as guarantee
 from noria.market.requester.evidence import Settled
 from noria.market.requester.patience import PATIENCE_SECONDS
 from noria.market.requester.reasons import JobView
-from noria.market.requester.units import Part, WorkUnit, make_part
-from noria.primitives.types import UINT64_MAX, Address
+from noria.market.requester.units import Part, make_part
+from noria.primitives.types import Address
 from noria.work.archive import join
 from noria.work.functions import CapturedFunction
 from noria.work.ids import ProgramId
-from noria.work.receipts import Status
 from noria.work.runtimes import Runtime
 from noria.work.workers import Outcome
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MINERS_MIN: Final = 4
-FUEL_LIMIT_LONG: Final = 10**12
-"""For a call that does not end within the fuel that carries weight; as `LocalExecutor` has it."""
-WINDOW: Final = 512
-"""Units of a map that wait or run at any time."""
-
-
-class UnitsWithoutWeight(UserWarning):
-    """Calls burn more fuel than a unit that carries weight may: miners run them for the price alone."""
+__all__ = ["Executor", "UnitsWithoutWeight"]
 
 
 class Executor(futures.Executor):
@@ -137,53 +121,29 @@ class Executor(futures.Executor):
         public: bool = True,
         title: str = "",
     ) -> None:
-        if fuel_limit is not None and not 0 < fuel_limit <= UINT64_MAX >> 1:
-            raise ValueError(f"fuel_limit must be 1 to 2^63 - 1, not {fuel_limit}")
-        self.choice = chosen(replicas, confidence, sample, liars)
-        named = () if miners is None or isinstance(miners, int) else tuple(miners)
-        count = miners if isinstance(miners, int) else len(named) or max(MINERS_MIN, self.choice.replicas + 1)
-        if not self.choice.replicas <= count <= MINERS_MAX:
-            raise ValueError(
-                f"miners must be {self.choice.replicas} to {MINERS_MAX} for {self.choice.replicas} replicas, "
-                f"not {count}"
-            )
-        if deadline is not None and deadline <= 0:
-            raise ValueError(f"deadline must be above 0 seconds from now, not {deadline}")
-        if not patience > 0:
-            raise ValueError(f"patience must be above 0 seconds, not {patience}")
-        console = Console(stderr=True)
-        self._console = console if progress or (progress is None and is_wanted(console)) else None
-        settings = SessionSettings(
-            budget=amount_of("budget", budget),
+        console = console_for(progress)
+        options = JobOptions(
             node=node,
-            choice=self.choice,
-            max_price=None if max_price is None else amount_of("max_price", max_price),
-            miners=count,
-            named=named,
-            deadline_seconds=deadline,
-            runtime=runtime,
+            replicas=replicas,
+            confidence=confidence,
+            liars=liars,
+            sample=sample,
+            max_price=max_price,
+            miners=miners,
+            deadline=deadline,
+            patience=patience,
+            fuel_limit=fuel_limit,
             wallet=wallet,
             public=public,
-            title=title or program_name(),
-            patience_seconds=patience,
-            tells_waits=self._console is None,
+            title=title,
         )
-        self._owner = os.getpid()
-        self._fuel_limit = fuel_limit
-        self._tally = Tally()
-        self._runs: weakref.WeakSet[MapRun[Any, Any]] = weakref.WeakSet()
-        self._is_shut = False
-        self._warned = False
+        settings = settings_of(budget, options, runtime=runtime, tells_waits=console is None)
+        self.choice = settings.choice
+        self._fuel_limit, self._runtime = fuel_limit, runtime
         self._shared: weakref.WeakKeyDictionary[CapturedFunction, Part] = weakref.WeakKeyDictionary()
-        self._session = Session(settings)
-        self.job = JobHandle(self._session.view)
-        self._bar: ProgressBar | None = None
-        if self._console is not None:
-            self._bar = ProgressBar(_look(self._tally, self._session), self._console)
-        # An executor that nobody holds any more finishes what it has, and its job is ended.
-        weakref.finalize(
-            self, self._session.close, wait=False, cancel_waiting=False, stop_running=False
-        ).atexit = False
+        self._front = JobFront(settings, fuel_limit, console)
+        self._session = self._front.session
+        self.job = self._front.job
 
     # ------------------------------------------------------------ concurrent.futures
 
@@ -204,7 +164,7 @@ class Executor(futures.Executor):
         RuntimeError
             After `shutdown`.
         """
-        self._check_open()
+        self._front.check_open()
         name, captured = prepare(fn)
         return self._start(name, captured, args, kwargs)
 
@@ -243,7 +203,7 @@ class Executor(futures.Executor):
         ValueError
             If a size is below 1.
         """
-        self._check_open()
+        self._front.check_open()
         for name, size in (("chunksize", chunksize), ("buffersize", buffersize)):
             if size is not None and size < 1:
                 raise ValueError(f"{name} must be >= 1.")
@@ -251,17 +211,17 @@ class Executor(futures.Executor):
         is_lazy = buffersize is not None
         if not is_lazy:
             everything = list(items)
-            self._tally.expect(len(everything))
+            self._front.tally.expect(len(everything))
             items = iter(everything)
 
         def drop(chunks: list[list[Arguments]]) -> None:
-            self._tally.expect(-sum(len(calls) for calls in chunks))
+            self._front.tally.expect(-sum(len(calls) for calls in chunks))
 
         run: MapRun[list[Arguments], Any]
         if chunksize is None:
             start, sizer = self._chunk_starter(fn, is_expected=not is_lazy)
             run = MapRun(start, chunked(items, sizer.size), buffersize or sizer.window, drop, is_lazy=is_lazy)
-            self._runs.add(run)
+            self._front.runs.add(run)
             chunks: Iterator[Chunk] = run.results(timeout)
             return iter(each_result(chunks))
         name, captured = prepare(fn) if chunksize == 1 else prepare_with(CALL_EACH, fn)
@@ -275,14 +235,14 @@ class Executor(futures.Executor):
         run = MapRun(
             start_unit, chunked(items, lambda: chunksize), buffersize or WINDOW, drop, is_lazy=is_lazy
         )
-        self._runs.add(run)
+        self._front.runs.add(run)
         results = run.results(timeout)
         return results if chunksize == 1 else each_of(results)
 
     @property
     def program(self) -> ProgramId:
         """The Python runtime, of which the job's units are."""
-        return self._session.program
+        return self._session.program.id
 
     def submit_archive(
         self, name: str, archive: bytes, conclude: Callable[[Outcome], T], shared: bytes = b""
@@ -305,26 +265,14 @@ class Executor(futures.Executor):
         RuntimeError
             After `shutdown`.
         """
-        self._check_open()
-        self._tally.expect(1)
-        try:
-            future: NetworkFuture[T] = NetworkFuture(name, conclude)
+        self._front.check_open()
+
+        def make() -> tuple[NetworkFuture[T], tuple[Part, ...]]:
             first = join(shared, b"") if shared else b""
             parts = (make_part(first, is_shared=True), make_part(archive[len(first) :])) if first else None
-            limit = self._fuel_limit or self._session.facts.number("unit_fuel_max")
-            self._queue(
-                future,
-                parts or (make_part(archive),),
-                limit,
-                may_grow=self._fuel_limit is None,
-                note=None,
-                is_own=True,
-            )
-        except BaseException:
-            self._tally.end(1)
-            raise
-        future.add_done_callback(Ended(self._tally, 1))
-        return future
+            return NetworkFuture(name, conclude), parts or (make_part(archive),)
+
+        return self._front.start(make, is_own=True)
 
     def shutdown(
         self, wait: bool = True, *, cancel_futures: bool = False, stop_running: bool = False
@@ -340,26 +288,7 @@ class Executor(futures.Executor):
         stop_running
             Stop those that run, too: miners charge nothing for what has not ended.
         """
-        self._is_shut = True
-        cancel_futures = cancel_futures or stop_running
-        if cancel_futures:
-            for run in list(self._runs):
-                run.cancel()
-        try:
-            self._session.close(wait=wait, cancel_waiting=cancel_futures, stop_running=stop_running)
-        except BaseException:
-            # Interrupted while it waits: nothing may go on behind the user's back.
-            for run in list(self._runs):
-                run.cancel()
-            self._session.close(wait=False, cancel_waiting=True, stop_running=True)
-            raise
-        finally:
-            if wait and self._bar is not None:
-                self._bar.stop()
-        if wait and self._console is not None:
-            for line in self._session.summary():
-                self._console.print(line, highlight=False)
-            self._console = None
+        self._front.shutdown(wait=wait, cancel_futures=cancel_futures, stop_running=stop_running)
 
     def __exit__(
         self,
@@ -394,7 +323,7 @@ class Executor(futures.Executor):
             What a call raises.
         """
         with LocalExecutor(
-            fuel_limit=self._fuel_limit or FUEL_LIMIT_LONG, runtime=self._session.runtime, progress=False
+            fuel_limit=self._fuel_limit or FUEL_LIMIT_LONG, runtime=self._runtime, progress=False
         ) as local:
             taken = local.estimate(fn, sample)
         return NetworkEstimate(
@@ -424,14 +353,6 @@ class Executor(futures.Executor):
 
     # ------------------------------------------------------------ inside
 
-    def _check_open(self) -> None:
-        if os.getpid() != self._owner:
-            raise RuntimeError(
-                f"this executor belongs to process {self._owner}; make one of your own after a fork"
-            )
-        if self._is_shut:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-
     def _chunk_starter(
         self, fn: Callable[..., Any], *, is_expected: bool
     ) -> tuple[Callable[[list[Arguments]], ChunkFuture], ChunkSizer]:
@@ -457,9 +378,9 @@ class Executor(futures.Executor):
 
         def start(calls: list[Arguments]) -> ChunkFuture:
             if not is_expected:
-                self._tally.expect(len(calls))
+                self._front.tally.expect(len(calls))
             future = ChunkFuture(calls, start_unit)
-            future.add_done_callback(Ended(self._tally, len(calls)))
+            future.add_done_callback(Ended(self._front.tally, len(calls)))
             return future
 
         return start, sizer
@@ -477,60 +398,15 @@ class Executor(futures.Executor):
         note: Callable[[Settled], None] | None = None,
         counts: bool = True,
     ) -> AnyNetworkFuture:
-        """Queue one unit of so many calls, unless they are counted already."""
-        if not is_expected:
-            self._tally.expect(calls)
-        try:
+        """Queue one unit of so many calls."""
+
+        def make() -> tuple[AnyNetworkFuture, tuple[Part, ...]]:
             call = encode(captured, positional, named)
-            parts = self._parts(captured, call.archive)
-            future: AnyNetworkFuture = NetworkFuture(name, conclusion(name, call))
-            limit = self._fuel_limit or self._session.facts.number("unit_fuel_max")
-            # What ran out of the fuel that carries weight is tried again, but not as part of a chunk.
-            may_grow = self._fuel_limit is None and calls == 1
-            self._queue(future, parts, limit, may_grow=may_grow, note=note, is_own=is_own)
-        except BaseException:
-            if counts:
-                self._tally.end(calls)
-            raise
-        if counts:
-            future.add_done_callback(Ended(self._tally, calls))
-        if self._bar is not None:
-            self._bar.start()
-        return future
+            return NetworkFuture(name, conclusion(name, call)), self._parts(captured, call.archive)
 
-    def _queue(
-        self,
-        future: AnyNetworkFuture,
-        parts: tuple[Part, ...],
-        limit: int,
-        *,
-        may_grow: bool,
-        note: Callable[[Settled], None] | None,
-        is_own: bool,
-    ) -> None:
-        def settled(result: Settled) -> None:
-            if note is not None:
-                note(result)
-            if may_grow and result.status is Status.OUT_OF_FUEL and limit < FUEL_LIMIT_LONG:
-                self._warn_of_long_calls(limit)
-                future.charge(result)
-                try:
-                    self._queue(future, parts, FUEL_LIMIT_LONG, may_grow=False, note=note, is_own=True)
-                except Exception as error:
-                    future.fail(error)
-                return
-            future.settle(result)
-
-        unit = WorkUnit(
-            self._session.program,
-            parts,
-            limit,
-            settled=settled,
-            failed=future.fail,
-            started=future.begin,
+        return self._front.start(
+            make, calls, is_expected=is_expected, is_own=is_own, note=note, counts=counts
         )
-        future.keeper, future.unit = self._session, unit
-        self._session.add(unit, future, is_bounded=is_own)
 
     def _parts(self, captured: CapturedFunction, archive: bytes) -> tuple[Part, ...]:
         """Divide an archive: the function travels once, the arguments with their unit."""
@@ -538,21 +414,3 @@ class Executor(futures.Executor):
         if shared is None:
             shared = self._shared[captured] = make_part(join(captured.part, b""), is_shared=True)
         return shared, make_part(archive[len(shared.data) :])
-
-    def _warn_of_long_calls(self, limit: int) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"a call burned {limit:,} fuel and did not end; it runs again with {FUEL_LIMIT_LONG:,}. "
-                f"Units above {limit:,} fuel earn miners no weight, so that fewer take them: split the work",
-                UnitsWithoutWeight,
-                stacklevel=2,
-            )
-
-
-def _look(tally: Tally, session: Session) -> Callable[[], Snapshot]:
-    def look() -> Snapshot:
-        view = session.view()
-        return Snapshot(tally.ended, tally.expected, view.fuel, None, session.note())
-
-    return look

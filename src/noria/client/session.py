@@ -19,9 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from noria.client.chain_setup import Connected, connect, fund, own_runs_of, pinned_program, setting_of
+from noria.client.chain_setup import Connected, connect, fund, job_program, own_runs_of, setting_of
 from noria.client.leftovers import close_leftovers
 from noria.client.network_futures import AnyNetworkFuture
+from noria.client.programs import GivenProgram
 from noria.client.wallet import Wallet, open_wallet
 from noria.market.access import ChainAccessError
 from noria.market.requester.confidence import Choice
@@ -36,7 +37,6 @@ from noria.market.requester.units import WorkUnit
 from noria.network.transport import Transport
 from noria.primitives.addresses import checksum_address
 from noria.primitives.types import Address, Wei
-from noria.work.ids import ProgramId
 from noria.work.runtimes import Runtime
 
 T = TypeVar("T")
@@ -65,7 +65,10 @@ class JobWaits(UserWarning):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
-    """What a job shall be, as the user said it; see `noria.client.network_executor.Executor`."""
+    """What a job shall be, as the user said it; see `noria.client.network_executor.Executor`.
+
+    `program` is what its units are of; None for the Python runtime.
+    """
 
     budget: Wei
     node: str | None
@@ -78,6 +81,7 @@ class SessionSettings:
     wallet: Wallet | None
     public: bool
     title: str
+    program: GivenProgram | None = None
     patience_seconds: float = PATIENCE_SECONDS
     tells_waits: bool = True
     """Whether the user is warned when nothing happens; where a bar is shown, it says so."""
@@ -99,7 +103,6 @@ class Session:
 
     def __init__(self, settings: SessionSettings) -> None:
         self.settings = settings
-        self.program: ProgramId
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._waiting_units = 0
@@ -126,7 +129,7 @@ class Session:
         try:
             self._connected: Connected = self._ask(connect(settings.node), CONNECT_SECONDS)
             self.facts = self._connected.access.facts
-            self.program, self.runtime = pinned_program(self.facts, settings.runtime)
+            self.program = job_program(self.facts, settings.program, settings.runtime)
         except BaseException:
             self._end_threads()
             raise
@@ -227,7 +230,7 @@ class Session:
             self._journal = JobJournal()
             await fund(connected, self.wallet, settings.budget)
             self._transport = await connected.transport()
-            self._own_runs = own_runs_of(self.program, self.runtime)
+            self._own_runs = own_runs_of(self.program.source)
             setting = await setting_of(connected, self.program, settings)
             self._runner = JobRunner(
                 connected.job_chain(self.wallet),
@@ -313,11 +316,15 @@ class Session:
         return ""
 
     def usual_price(self) -> int:
-        """Return what a miner's fuel costs, wei: of this job's miners, or as is usual."""
+        """Return what a miner's fuel costs with royalty, wei: of this job's miners, or as is usual."""
         prices = [int(place.price) for place in self.view().places]
         if prices:
             return round(sum(prices) / len(prices))
-        return self._ask(self._connected.floor_price(), CONNECT_SECONDS)
+        return self._ask(self._connected.floor_price(), CONNECT_SECONDS) + self.royalty()
+
+    def royalty(self) -> int:
+        """Return what the program's developer asks of jobs that are opened now, wei per fuel."""
+        return self._ask(self._connected.royalty(self.program.id), CONNECT_SECONDS)
 
     def top_up(self, amount: int) -> None:
         """Add to the budget."""

@@ -94,6 +94,7 @@ class Ways:
     tells_running: bool = False
     run: Callable[[bytes, int], Awaitable[Outcome]] | None = None
     program: ProgramId = PROGRAM
+    pinned: bool = True
 
 
 @dataclass
@@ -199,10 +200,16 @@ class FakePlace:
             blob += put.data
         return Stored(len(blob), len(blob) == put.size)
 
+    def has_program(self) -> bool:
+        ways = self.miner.ways
+        return ways.pinned or program_id(bytes(self.blobs.get(ways.program, b""))) == ways.program
+
     def order(self, order: Order) -> Ordered:
         if order.allow is not None:
             self.allow(int(order.allow.total), order.allow.signature)
         refused = []
+        if not self.has_program():
+            return Ordered([Refused(unit.number, "program", "put it first") for unit in order.units])
         for unit in order.units:
             if unit.number in self.units or unit.number in self.results:
                 continue
@@ -279,10 +286,10 @@ class FakePlace:
             weight=outcome.fuel if self.carries_weight(entry) else 0,
         )
 
-    @staticmethod
-    def carries_weight(entry: Entry) -> bool:
+    def carries_weight(self, entry: Entry) -> bool:
+        pinned = self.miner.ways.pinned
         return RULES.weight.carries_weight(
-            fuel_limit=entry.unit.fuel_limit, input_bytes=len(entry.data), pinned=True, public=True
+            fuel_limit=entry.unit.fuel_limit, input_bytes=len(entry.data), pinned=pinned, public=True
         )
 
     def release(self) -> None:

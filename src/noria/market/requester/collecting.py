@@ -161,7 +161,7 @@ class Collecting:
             return
         was_cancelled = failure.number in self._desk.cancelling
         self._desk.finish(failure.number)
-        if failure.reason in ("program", "closing"):
+        if failure.reason == "closing" or (failure.reason == "program" and not self._desk.misses_program()):
             self._end(f"{failure.reason}: {failure.message}")
             self._desk.events.place_lost(self._desk.key)
         if not was_cancelled:

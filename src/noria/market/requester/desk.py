@@ -31,6 +31,8 @@ ANSWER_SECONDS: Final = 6.0
 GATHER_SECONDS: Final = 0.01
 """How long more is waited for before a message to a busy miner goes out."""
 RATE_ARRIVALS: Final = 64
+PUTS_AGAIN: Final = 8
+"""How often a place is brought the program that it says it has not, or has no more."""
 
 
 class PlaceEvents(Protocol):
@@ -81,6 +83,8 @@ class JobTerms:
         What receipts must keep to.
     peer
         Name of this peer.
+    module
+        The program, where miners must be brought it; None where all have it.
     """
 
     domain: Domain
@@ -90,6 +94,7 @@ class JobTerms:
     details: bytes
     rules: ClaimRules
     peer: str
+    module: bytes | None = None
 
 
 class Desk:
@@ -131,7 +136,7 @@ class Desk:
     highest
         Highest number that was ever ordered.
     stored
-        Blobs that the miner has.
+        Blobs that the miner has, and the program.
     needed
         Total that the next result needs, as the miner says.
     sent_allow
@@ -166,6 +171,7 @@ class Desk:
         self.cancelling: dict[int, None] = {}
         self.highest = 0
         self.stored: set[bytes] = set()
+        self._puts_left = PUTS_AGAIN
         self.needed = 0
         self.sent_allow = 0
         self.has_refused_unpaid = False
@@ -217,6 +223,18 @@ class Desk:
                 self.opening[number] = None
         self.to_order.set()
         self.to_tell.set()
+
+    def misses_program(self) -> bool:
+        """Note that the miner cannot run the program; tell whether bringing it again may help."""
+        program = self.terms.program
+        if self.terms.module is None:
+            return False
+        if program in self.stored:
+            if not self._puts_left:
+                return False
+            self._puts_left -= 1
+            self.stored.discard(program)
+        return True
 
     # ------------------------------------------------------------ money
 

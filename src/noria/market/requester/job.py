@@ -375,6 +375,7 @@ class JobRunner:
             details=setting.plan.details,
             rules=setting.rules,
             peer=self._transport.peer_id,
+            module=setting.module,
         )
         ledger = self.purse.add_place(row.k, row.price + job.royalty, row.cap)
 

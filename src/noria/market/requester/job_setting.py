@@ -31,6 +31,8 @@ class JobSetting:
         For people.
     patience
         Seconds without any progress, or anybody who could make some, after which waiting units fail.
+    module
+        The program, where miners must be brought it.
     """
 
     plan: JobPlan
@@ -42,3 +44,4 @@ class JobSetting:
     title: str = ""
     node: str = ""
     patience: float = PATIENCE_SECONDS
+    module: bytes | None = None

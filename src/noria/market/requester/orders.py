@@ -9,7 +9,7 @@ from typing import Final
 from noria.market.messages import MESSAGE_BYTES_MAX, UNITS_MAX, Order, Ordered, Unit
 from noria.market.messages import Refused as RefusedUnit
 from noria.market.requester.desk import ANSWER_SECONDS, GATHER_SECONDS, Desk
-from noria.market.requester.transfers import put_blob
+from noria.market.requester.transfers import PROGRAM_KIND, put_blob
 from noria.market.requester.units import Copy
 
 ORDER_BYTES_MAX: Final = MESSAGE_BYTES_MAX - (256 << 10)
@@ -46,7 +46,14 @@ class Orders:
                     await asyncio.sleep(delay)
                 await self._order_some()
 
+    async def _put_program(self) -> None:
+        terms, desk = self._desk.terms, self._desk
+        if terms.module is not None and terms.program not in desk.stored:
+            await put_blob(desk.link, desk.who, terms.program, terms.module, ANSWER_SECONDS, PROGRAM_KIND)
+            desk.stored.add(terms.program)
+
     async def _order_some(self) -> None:
+        await self._put_program()
         chosen: list[Copy] = []
         size = 0
         for copy in list(self._desk.queue)[:UNITS_MAX]:
@@ -105,6 +112,9 @@ class Orders:
                 case "number-taken":
                     # Its result was taken before the line broke; or the miner is wrong, and others run it.
                     self._drop(copy, "number-taken", refusal.message, refused=False)
+                case "program" if self._desk.misses_program():
+                    self._desk.queue.append(copy)
+                    again = True
                 case "closing" | "program":
                     self._end(f"{refusal.reason}: {refusal.message}")
                     self._desk.events.place_lost(self._desk.key)

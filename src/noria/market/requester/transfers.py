@@ -5,13 +5,21 @@ from __future__ import annotations
 from noria.market.messages import PIECE_BYTES_MAX, Piece, Put, Read, Result, Stored
 from noria.market.requester.checks import Claimant, Lie
 from noria.market.requester.link import WorkLink
-from noria.work.ids import BlobId
+from noria.work.ids import BlobId, ProgramId
 
 INPUT_KIND = "input"
+PROGRAM_KIND = "program"
 
 
-async def put_blob(link: WorkLink, who: Claimant, blob: BlobId, data: bytes, piece_seconds: float) -> None:
-    """Bring a part of inputs to a miner; what is there already is not sent again.
+async def put_blob(
+    link: WorkLink,
+    who: Claimant,
+    blob: BlobId | ProgramId,
+    data: bytes,
+    piece_seconds: float,
+    kind: str = INPUT_KIND,
+) -> None:
+    """Bring a part of inputs, or a program, to a miner; what is there already is not sent again.
 
     Raises
     ------
@@ -19,7 +27,7 @@ async def put_blob(link: WorkLink, who: Claimant, blob: BlobId, data: bytes, pie
         Where the miner counts what it has wrongly.
     """
     answer = await link.ask(
-        Put(who.job, who.k, blob, INPUT_KIND, len(data), 0), Stored, timeout_seconds=piece_seconds
+        Put(who.job, who.k, blob, kind, len(data), 0), Stored, timeout_seconds=piece_seconds
     )
     pieces = 0
     while not answer.complete:
@@ -29,7 +37,7 @@ async def put_blob(link: WorkLink, who: Claimant, blob: BlobId, data: bytes, pie
         pieces += 1
         piece = data[have : have + PIECE_BYTES_MAX]
         answer = await link.ask(
-            Put(who.job, who.k, blob, INPUT_KIND, len(data), have, piece),
+            Put(who.job, who.k, blob, kind, len(data), have, piece),
             Stored,
             timeout_seconds=piece_seconds,
         )
