@@ -308,8 +308,9 @@ class Dispatcher:
     def on_failed(self, copy: Copy, reason: str, message: str, *, refused: bool = False) -> None:
         """Take note that a place did not run a copy."""
         state = copy.state
-        was_dropped, copy.is_dropped = copy.is_dropped, True
-        if state.ended or was_dropped:
+        # Also of a place that was given up for lost: otherwise nobody would ask it for this unit again.
+        copy.is_dropped = True
+        if state.ended:
             return
         state.troubles.append(f"{reason}: {message}" if message else reason)
         others = [place for place in self.places.values() if place.is_usable and place.k not in state.tried]
@@ -322,7 +323,7 @@ class Dispatcher:
             told = "; ".join(dict.fromkeys(state.troubles))
             self._fail(state, NoMachine(f"miners could not run the unit: {told}; this says nothing about it"))
             return
-        self._again.append(state)
+        self._miss(state)
 
     def place_lost(self, k: int) -> None:
         """Give what a place has not told to others; it may come back."""
