@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -152,15 +153,15 @@ async def test_the_event_loop_is_not_held_up_by_a_flood() -> None:
     async with connected(settings, config()) as (node, flood):
         node.subscribe("votes", judge)
         await publish_until_heard(flood, "votes", b"first")
-        loop = asyncio.get_running_loop()
         longest = 0.0
 
         async def watch() -> None:
             nonlocal longest
             while True:
-                begun = loop.time()
+                # Time that this thread has used: what else the machine does holds up everybody.
+                begun = time.thread_time()
                 await asyncio.sleep(0)
-                longest = max(longest, loop.time() - begun)
+                longest = max(longest, time.thread_time() - begun)
 
         watching = asyncio.create_task(watch())
         for wave in range(10):
