@@ -267,6 +267,29 @@ async def test_a_nonce_that_somebody_else_took_is_replaced(
     assert chain.sent[1].nonce == 1
 
 
+async def test_what_was_sent_before_a_restart_may_take_the_nonce_after_all(
+    chain: FakeChain, sender: TransactionSender
+) -> None:
+    elsewhere = FakeChain()
+    before = start(TransactionSender(elsewhere, KEY).send_call(TO, b"before"))
+    await elsewhere.until_sent(1)
+    before.cancel()
+    # This node has forgotten it, but not the others: one of them makes the block.
+    task = start(sender.send_call(TO, b"after"))
+    await chain.until_sent(1)
+    chain.waiting.clear()
+    async with chain.changed:
+        chain.blocks.append(elsewhere.sent)
+        chain.changed.notify_all()
+    async with asyncio.timeout(10):
+        while not task.done():
+            await chain.mine()
+            await asyncio.sleep(0.01)
+    with pytest.raises(TransactionRefused, match="has taken its nonce"):
+        await task
+    assert len(chain.blocks) < 20
+
+
 async def test_a_node_may_be_away_for_a_while(chain: FakeChain, sender: TransactionSender) -> None:
     chain.down = True
     task = start(sender.send_call(TO, b"data"))

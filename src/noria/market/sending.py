@@ -270,6 +270,20 @@ class TransactionSender:
                 # The former version is still there, or in a block by now.
                 pending.raw = former
                 _log.info("fee.not_raised", transaction=pending.hashes[-1].hex(), reason=str(error))
+                pending.lost = await self._replaced(pending, deadline)
+
+    async def _replaced(self, pending: _Pending, deadline: float) -> str | None:
+        """Tell why no version of a transaction can come any more: a block has another one with its nonce.
+
+        That may be one that this account sent before a restart.
+        """
+        try:
+            await self._patiently(lambda: self._access.send(pending.raw), deadline)
+        except TransactionRefused as error:
+            if await self._result(pending, deadline) is None:
+                self._kept.pop(pending.nonce, None)
+                return f"{error} (another transaction of the account has taken its nonce)"
+        return None
 
     async def _send_dropped(self, deadline: float) -> None:
         """Send again what neither mempool nor chain has any more, in order."""

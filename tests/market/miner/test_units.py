@@ -158,6 +158,34 @@ async def test_a_unit_may_be_opened_before_it_has_run(miner: Miner, echo: Progra
     await boss.collect_all(1, open=[1])
 
 
+async def test_a_unit_that_was_sealed_before_a_restart_opens_that_seal_after_it(
+    miner: Miner, echo: ProgramId
+) -> None:
+    boss = await working(miner, echo)
+    units = [boss.unit(number, b"x%d" % number, sealed=True) for number in range(20)]
+    await boss.order(*units, allow=ENOUGH)
+    while len(boss.seals) < 20:
+        await boss.collect(1_000)
+    await miner.restart()
+    assert (await boss.hello()).known == []
+    await boss.order(*units)
+    # The requester has seen the seals: it asks for the results before any unit can have run again.
+    await boss.collect_all(20, open=list(range(20)))
+    for number, result in boss.results.items():
+        receipt = boss.receipt(result)
+        shown = seal(
+            ROOT,
+            1,
+            receipt.unit_id,
+            result.nonce,
+            result.status,
+            result.output_id,
+            result.fuel,
+            MINER.address,
+        )
+        assert shown == boss.seals[number]
+
+
 # ---------------------------------------------------------------- cancelling
 
 

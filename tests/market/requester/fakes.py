@@ -42,7 +42,7 @@ from noria.market.requester.checks import ClaimRules, receipt_seal
 from noria.market.requester.units import WorkUnit, make_part
 from noria.market.typed_data import Domain, allow_digest, approval_digest, session_digest, signer_of
 from noria.network.errors import DialFailed, PeerNotConnected, RequestRefused, RequestTimeout
-from noria.network.peers import PeerId
+from noria.network.peers import PeerId, PeerInfo
 from noria.primitives.hashes import blake3
 from noria.primitives.keys import PrivateKey
 from noria.primitives.types import NOR, ZERO_ADDRESS, ZERO_HASH, Address, Hash32, Wei
@@ -105,6 +105,7 @@ class Entry:
     nonce: bytes = bytes(32)
     seal: bytes | None = None
     sealed: bool = False
+    opened: bool = False
     result: Result | None = None
     task: asyncio.Task[None] | None = None
 
@@ -265,7 +266,7 @@ class FakePlace:
         if entry.sealed:
             entry.nonce = blake3(b"nonce %d" % entry.unit.number)
             entry.seal = receipt_seal(self.receipt(entry, 0), Hash32(entry.nonce))
-        if not entry.sealed or ways.shows_unasked:
+        if not entry.sealed or entry.opened or ways.shows_unasked:
             self.held.append(entry)
             self.release()
         self.wake.set()
@@ -355,8 +356,8 @@ class FakePlace:
             self.failures.pop(number, None)
         for number in collect.open:
             entry = self.units.get(number)
-            if entry is not None and entry.sealed:
-                entry.sealed = False
+            if entry is not None and entry.sealed and not entry.opened:
+                entry.opened = True
                 if entry.outcome is not None:
                     self.held.append(entry)
         for number in collect.cancel:
@@ -393,7 +394,7 @@ class FakePlace:
         return self.answer()
 
     def news(self) -> bool:
-        seals = any(entry.seal is not None and entry.sealed for entry in self.units.values())
+        seals = any(entry.seal is not None and not entry.opened for entry in self.units.values())
         return bool(self.results or self.failures or self.needed() or (seals and not self.told_seals()))
 
     def told_seals(self) -> bool:
@@ -408,7 +409,7 @@ class FakePlace:
         seals = []
         if not empty:
             for number, entry in self.units.items():
-                if entry.seal is not None and entry.sealed:
+                if entry.seal is not None and not entry.opened:
                     seals.append(Seal(number, entry.seal))
                     entry.told = True  # type: ignore[attr-defined]
         return Collected(
@@ -436,12 +437,23 @@ class FakeNetwork:
         self.peer_id = PeerId("12D3KooRequester")
         self.session_key = session_key
         self._miners = {miner.peer: miner for miner in miners}
+        self.connected: set[PeerId] = set()
+
+    def peers(self) -> list[PeerInfo]:
+        return [
+            PeerInfo(peer, "", (), True, "", (), 0.0, None, 0.0)
+            for peer in self.connected
+            if self._miners[peer].is_up
+        ]
 
     async def dial(self, address: str) -> PeerId:
         peer = PeerId(address.rpartition("/p2p/")[2])
+        if any(info.peer == peer for info in self.peers()):
+            raise DialFailed("it is connected, or being dialled already")
         miner = self._miners.get(peer)
         if miner is None or not miner.is_up:
             raise DialFailed(f"{address}: connection refused")
+        self.connected.add(peer)
         return peer
 
     async def request(
@@ -449,6 +461,7 @@ class FakeNetwork:
     ) -> bytes:
         miner = self._miners[peer]
         if not miner.is_up:
+            self.connected.discard(peer)
             raise PeerNotConnected("the peer is gone")
         await asyncio.sleep(0)
         if not miner.ways.answers:
@@ -458,6 +471,7 @@ class FakeNetwork:
         while not work.done():
             await asyncio.wait([work], timeout=0.02)
             if miner.is_gone():
+                self.connected.discard(peer)
                 work.cancel()
                 raise PeerNotConnected("the peer is gone")
         return work.result()

@@ -268,6 +268,21 @@ async def test_a_miner_that_never_answers_hinders_nobody() -> None:
         right(wanted)
 
 
+async def test_a_miner_that_stood_still_goes_on_over_the_same_line() -> None:
+    miners = [FakeMiner(0), FakeMiner(1)]
+    async with running_job(miners) as job:
+        await job.results(job.order(*inputs(4)))
+        miners[1].ways.answers = False
+        async with asyncio.timeout(20):
+            while job.runner.places[1].state == "ready":
+                await asyncio.sleep(0.01)
+        miners[1].ways.answers = True
+        wanted = job.order(*inputs(10, "later"))
+        await job.results(wanted)
+        right(wanted)
+        job.check_money()
+
+
 async def test_a_slow_copy_is_run_elsewhere_near_the_end() -> None:
     miners = [FakeMiner(0), FakeMiner(1), FakeMiner(2)]
     async with running_job(miners) as job:

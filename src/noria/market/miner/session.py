@@ -213,6 +213,7 @@ class Session:
         if unit.sealed:
             record = self.record
             unit.state = UnitState.SEALED
+            # Also if its seal was opened before a restart: the result must be the one of that seal.
             unit.nonce = self._signing.nonce(record.job, record.k, unit.number, finished.unit)
             unit.seal = seal(
                 self._signing.genesis_root,
@@ -224,6 +225,7 @@ class Session:
                 finished.fuel,
                 self._signing.key.address,
             )
+        if unit.sealed and not unit.opened:
             self._sealed += 1
             self.tell()
         else:
@@ -266,7 +268,7 @@ class Session:
             unit = self.units.get(number)
             if unit is None:
                 continue
-            unit.sealed = False
+            unit.opened = True
             if unit.state is UnitState.SEALED:
                 self._sealed -= 1
                 self._hold(unit)

@@ -61,6 +61,7 @@ class OrderedUnit:
     digest: bytes
     inline_bytes: int
     sealed: bool
+    opened: bool = False
     state: UnitState = UnitState.QUEUED
     future: UnitFuture[Finished] | None = None
     finished: Finished | None = None

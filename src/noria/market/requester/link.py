@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ from noria.market.messages import (
     encode_message,
 )
 from noria.network.errors import PeerNotConnected, RequestRefused, TransportError
-from noria.network.peers import PeerId
+from noria.network.peers import PeerId, PeerInfo
 
 Answer = TypeVar("Answer")
 
@@ -44,7 +44,11 @@ class WorkTransport(Protocol):
         ...
 
     async def dial(self, address: str) -> PeerId:
-        """Connect to an address."""
+        """Connect to an address; fails where its peer is connected already."""
+        ...
+
+    def peers(self) -> Sequence[PeerInfo]:
+        """Return who is connected."""
         ...
 
 
@@ -103,6 +107,10 @@ class WorkLink:
         NotReachable
             Where no address leads to it.
         """
+        if any(info.peer == contact.peer for info in self._transport.peers()):
+            # The line has held: what was asked was not answered in time.
+            self._peer = PeerId(contact.peer)
+            return
         reasons = []
         for address in contact.addresses:
             named = address if "/p2p/" in address else f"{address}/p2p/{contact.peer}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,10 @@ from noria.work.receipts import Receipt
 APPROVALS_MAX: Final = 64
 INDEX_AHEAD_MAX: Final = 4_096
 """How far ahead of the first receipt that is missing an index may be."""
+OVERLAPPING_MAX: Final = 8
+"""Batches that are looked at for one receipt, where some overlap."""
+BATCHES_BESIDE: Final = 64
+"""Batches that a miner may have approved beside two for each receipt."""
 
 
 @dataclass(slots=True)
@@ -74,12 +78,13 @@ class Paperwork:
     def consider(self, offer: BatchOffer) -> bool:
         """Look at a batch that is offered; tell whether there is an approval of it to send now.
 
-        One with receipts that have not come, or are not found right yet, waits until it is offered again.
+        One with receipts that have not come, or are not found right yet, waits until it is offered again. A
+        receipt may be in several: the chain takes one of them, whatever was approved.
 
         Raises
         ------
         Lie
-            Where it is not made of the receipts with its indices.
+            Where it is not made of the receipts with its indices, or there is no end of them.
         """
         root = Hash32(offer.root)
         if root in self._signed:
@@ -87,21 +92,48 @@ class Paperwork:
             is_news = root not in self._untold
             self._untold[root] = None
             return is_news
-        if offer.first_index < self._first:
-            raise Lie(f"it offers receipt {offer.first_index} in a second batch")
-        indices = range(offer.first_index, offer.first_index + offer.count)
-        found = [self._held.get(index) for index in indices]
-        if not all(held is not None and held.is_verified for held in found):
-            return False
-        batch = check_offer(offer, [held.receipt for held in found if held is not None])
+        if len(self._signed) >= BATCHES_BESIDE + 2 * self._next:
+            raise Lie(f"it offers {len(self._signed)} batches of {self._next} receipts, and still others")
+        found: list[Receipt] = []
+        for index in range(offer.first_index, offer.first_index + offer.count):
+            receipt = self._right(index)
+            if receipt is None:
+                return False
+            found.append(receipt)
+        batch = check_offer(offer, found)
         signature = sign_approval(self._key, self._domain, self._who.job, self._who.k, batch.commitment)
         self._signed[root] = Approval(root, signature)
         self._untold[root] = None
         self._keep(batch)
         return True
 
+    def _right(self, index: int) -> Receipt | None:
+        """Return a receipt that was found right."""
+        held = self._held.get(index)
+        if held is not None:
+            return held.receipt if held.is_verified else None
+        batch = self._batch_of(index)
+        return None if batch is None else batch.receipts[index - batch.commitment.first_index]
+
+    def _batch_of(self, index: int) -> Batch | None:
+        """Return the latest batch that begins at or before a receipt and has it."""
+        place = bisect_right(self._batches, index, key=lambda each: each.commitment.first_index)
+        for batch in reversed(self._batches[max(0, place - OVERLAPPING_MAX) : place]):
+            if index < batch.commitment.first_index + batch.commitment.count:
+                return batch
+        return None
+
     def _keep(self, batch: Batch) -> None:
         first, count = batch.commitment.first_index, batch.commitment.count
+        # What it takes the place of is not needed any more.
+        begin = bisect_left(self._batches, first, key=lambda each: each.commitment.first_index)
+        end = begin
+        while end < len(self._batches):
+            other = self._batches[end].commitment
+            if other.first_index + other.count > first + count:
+                break
+            end += 1
+        del self._batches[begin:end]
         place = bisect_right(self._batches, first, key=lambda each: each.commitment.first_index)
         self._batches.insert(place, batch)
         for index in range(first, first + count):
@@ -125,11 +157,7 @@ class Paperwork:
 
     def find_proof(self, index: int) -> Proven | None:
         """Return a receipt's place in an approved batch."""
-        place = bisect_right(self._batches, index, key=lambda each: each.commitment.first_index) - 1
-        if place < 0:
+        batch = self._batch_of(index)
+        if batch is None:
             return None
-        batch = self._batches[place]
-        position = index - batch.commitment.first_index
-        if position >= batch.commitment.count:
-            return None
-        return Proven(batch.commitment, batch.proof(position))
+        return Proven(batch.commitment, batch.proof(index - batch.commitment.first_index))
