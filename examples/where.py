@@ -4,8 +4,9 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from noria import Executor, LocalExecutor
+from noria import Executor, LocalExecutor, ProgramExecutor
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,18 @@ def chosen_executor(chosen: argparse.Namespace) -> Executor | LocalExecutor:
     if chosen.local:
         return LocalExecutor(chosen.workers)
     return Executor(chosen.budget, node=chosen.node, replicas=chosen.replicas, max_price=chosen.max_price)
+
+
+def program_executor(chosen: argparse.Namespace, module: Path, fuel_limit: int) -> ProgramExecutor:
+    """Return what runs a WebAssembly program on the miners of the network that the options name."""
+    return ProgramExecutor(
+        module,
+        chosen.budget,
+        node=chosen.node,
+        replicas=chosen.replicas,
+        max_price=chosen.max_price,
+        fuel_limit=fuel_limit,
+    )
 
 
 @contextmanager

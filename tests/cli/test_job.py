@@ -18,6 +18,7 @@ from noria.primitives.types import NOR, ZERO_HASH, Hash32, Wei
 from noria.work.ids import BlobId, ProgramId, unit_id
 from noria.work.receipts import Receipt, Status
 from tests.cli.command import LIMIT_SECONDS, NORIA, assert_one_line_error, noria_here
+from tests.work.modules import ECHO
 
 CHAIN = Hash32(b"\x11" * 32)
 OWNER, MINER = (PrivateKey(number.to_bytes(32, "big")) for number in (7, 8))
@@ -242,3 +243,41 @@ def test_unknown_and_impossible_numbers(journal: JobJournal, run: Run) -> None:
 def test_a_journal_that_is_none(path: Path, run: Run) -> None:
     path.write_bytes(b"no database" * 1000)
     assert_one_line_error(run("list"), 1, str(path), "cannot be opened")
+
+
+# ---------------------------------------------------------------- programs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--map", "one"], 2, "--map is for Python scripts"),
+        (["--function", "f"], 2, "--function is for Python scripts"),
+        (["-i", "one", "-i", "two"], 2, "name a folder with --output-dir"),
+        (["-i", "-", "-i", "-", "--output-dir", "."], 2, "there once"),
+        (["-i", "one", "-o", "out", "--output-dir", "results"], 2, "leave out one of them"),
+        (["-i", "one", "-i", "./one", "--output-dir", "results"], 2, "one.out: rename an input"),
+        (["-i", "one", "-i", "one.out", "--output-dir", "."], 2, "one.out is an input"),
+        (["--output-dir", "results"], 2, "name some with --input"),
+        (["-i", "missing"], 1, "missing: No such file"),
+        (["-i", "one", "-o", "nowhere/out"], 1, "nowhere/out cannot be written"),
+        (["-i", "one"], 1, "no node answers"),
+    ],
+)
+def test_what_no_program_can_be_given(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("program.wasm").write_bytes(ECHO)
+    for name in ("one", "two", "one.out"):
+        Path(name).write_text(name)
+    assert_one_line_error(run("run", "program.wasm", *arguments), code, words)
+
+
+def test_what_is_no_program(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "program.wasm"
+    path.write_bytes(ECHO[:-7])
+    assert_one_line_error(run("run", path), 1, "invalid module")
+    script = tmp_path / "script.py"
+    script.write_text("def main(): pass")
+    assert_one_line_error(run("run", script, "--input", script), 2, "--input is for WebAssembly programs")

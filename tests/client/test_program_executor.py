@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from noria import ProgramExecutor
-from noria.client.chain_setup import ProgramTooLarge, ProgramUnknown
+from noria.client.chain_setup import ProgramUnknown
 from noria.client.errors import OutOfFuel, OutputLimitReached, ProgramFailed, StackLimitReached
 from noria.client.job_front import UnitsWithoutWeight
-from noria.client.programs import given_program
+from noria.client.programs import ProgramTooLarge, given_program
 from noria.client.receipt_files import verify_receipt_file
 from noria.client.wallet import Wallet
 from noria.market.messages import BLOB_BYTES_MAX, INLINE_BYTES_MAX

@@ -146,7 +146,7 @@ def test_a_tile_that_fails_is_named(pool: WorkerPool, monkeypatch: pytest.Monkey
 
 def script(*arguments: str | int | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "examples.render.render", *map(str, arguments)],
+        [sys.executable, "-m", "examples.render.render", "--local", *map(str, arguments)],
         cwd=REPOSITORY,
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "NORIA_CACHE": str(folder / "cache")},
         capture_output=True,

@@ -1,15 +1,15 @@
-"""``noria job run``: a script's function on miners' machines, once for each line of input."""
+"""``noria job run``: a script's function, or a program, on miners' machines, once for each input."""
 
 from __future__ import annotations
 
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, TypeVar
 
 import typer
 
@@ -21,22 +21,29 @@ from noria.cli.run_script import Answer
 if TYPE_CHECKING:
     from noria.cli.run_map import Runner
     from noria.cli.units import Display
+    from noria.client.executor_settings import JobOptions
     from noria.client.network_executor import Executor
+    from noria.client.program_executor import ProgramExecutor
     from noria.market.requester.reasons import JobView
     from noria.work.ids import UnitId
     from noria.work.scripts import ScriptFunction
+
+E = TypeVar("E", "Executor", "ProgramExecutor")
 
 EXAMPLES: Final = examples(
     "noria job run script.py --map inputs.jsonl",
     "noria job run script.py --function simulate --map inputs.jsonl --output results.jsonl --budget '5 NOR'",
     "noria job run script.py --map - --confidence 0.999 --max-price '2 gwei' --receipts ./receipts",
+    "noria job run program.wasm --input one.bin --input two.bin --output-dir results",
 )
 ROOM: Final = 512
 """Calls that wait or run at any time."""
 
 
 def run(
-    script: Annotated[Path, typer.Argument(help="A Python script.", metavar="SCRIPT")],
+    script: Annotated[
+        Path, typer.Argument(help="A Python script, or a WebAssembly program (WASI command).", metavar="FILE")
+    ],
     map_file: Annotated[
         str | None,
         typer.Option(
@@ -51,10 +58,28 @@ def run(
     function: Annotated[
         str, typer.Option("--function", "-f", metavar="NAME", help="Which function of the script to call.")
     ] = "main",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="FILE",
+            help="What a program reads from stdin; - is our own. Several are several units.",
+            show_default="nothing",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o", metavar="FILE", help="Where the results go; without it, to standard output."
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--output-dir",
+            metavar="FOLDER",
+            help="Where a program's outputs go, each in a file called like its input, with .out at its end.",
         ),
     ] = None,
     receipts: Annotated[
@@ -102,21 +127,23 @@ def run(
         bool, typer.Option("--json", help="Tell costs at the end as one line of JSON on standard error.")
     ] = False,
 ) -> None:
-    """Have miners call a script's function once for each line of input.
+    """Have miners call a script's function once for each line of input, or run a program once for each input.
 
     As `noria run script.py --map FILE` does on this machine, with the same results: each line of input gives
     one line of output, and with `--output` the same command goes on where it was interrupted. Each call runs
     on several miners, and its result counts if they agree. On a local network nothing need be set up.
 
+    A program's outputs go where `noria run` would have them, its log and a line for each input to standard
+    error. A program that the chain does not pin is brought to each miner.
+
     Ctrl-C ends the job: miners stop, and what is left of the budget comes back. `noria job explain` says why
     a job waits.
 
-    **Exit codes**: 0 all is well; 1 it could not be done, or one of the lines failed; 2 the command line is
-    wrong; 130 interrupted.
+    **Exit codes**: 0 all is well; 1 it could not be done, or one of the lines or inputs failed; 2 the command
+    line is wrong; 11 to 15 the only unit of a program did not end well, as with `noria run`; 130 interrupted.
     """
-    from noria.cli.run import parse_fuel
-    from noria.cli.run_map import map_lines
-    from noria.cli.run_script import read_function
+    from noria.cli.run import is_program, parse_fuel
+    from noria.client.executor_settings import JobOptions
     from noria.market.requester.errors import BudgetSpent
     from noria.node.logs import configure_logging
 
@@ -124,57 +151,120 @@ def run(
         raise BadArgument("--confidence chooses the replicas: leave out --replicas")
     limit = None if fuel is None else parse_fuel(fuel)
     wei = money(budget, "--budget")
-    highest = None if max_price is None else money(max_price, "--max-price")
-    called = read_function(script, function)
+    options = JobOptions(
+        node=node,
+        replicas=replicas,
+        confidence=confidence,
+        max_price=None if max_price is None else money(max_price, "--max-price"),
+        miners=miners,
+        deadline=deadline,
+        fuel_limit=limit,
+    )
+    for_programs = is_program(script)
+    _check_options(
+        script,
+        for_programs,
+        [("--map", map_file is not None), ("--function", function != "main")],
+        [("--input", bool(inputs)), ("--output-dir", output_dir is not None)],
+    )
     if receipts is not None:
         receipts.mkdir(parents=True, exist_ok=True)
     # Standard output is for results; what matters to the user is told at the end.
     configure_logging("warning")
     warnings.showwarning = _tell
     views: list[JobView] = []
-
-    @contextmanager
-    def opened() -> Iterator[Runner]:
-        from noria.client.local_network import NoNode
-        from noria.client.network_executor import FUEL_LIMIT_LONG, Executor
-
-        try:
-            executor = Executor(
-                wei,
-                node=node,
-                replicas=replicas,
-                confidence=confidence,
-                max_price=highest,
-                miners=miners,
-                deadline=deadline,
-                fuel_limit=limit,
-                progress=False,
-                title=f"{script.name} {function}"[:100],
-            )
-        except ValueError as error:
-            if isinstance(error, NoNode):
-                raise
-            raise BadArgument(f"--{str(error).replace('_', '-', 1)}") from None
-        try:
-            yield ExecutorRunner(executor, called, receipts, FUEL_LIMIT_LONG if limit is None else limit)
-        except BaseException:
-            executor.shutdown(stop_running=True)
-            raise
-        else:
-            executor.shutdown()
-        finally:
-            views.append(executor.job.view())
-
     try:
-        map_lines(script.name, called, opened(), map_file, output)
+        if for_programs:
+            _run_program(script, wei, options, inputs or [], output, output_dir, receipts, json_output, views)
+        else:
+            _run_script(script, wei, options, function, map_file, output, receipts, views)
     except BudgetSpent:
-        again = "" if output is None else "; it goes on where it stopped"
+        again = "; it goes on where it stopped" if output is not None and not for_programs else ""
         raise CommandError(
             f"the budget of {budget} is used up: run the same command with a larger --budget{again}"
         ) from None
     finally:
         for view in views:
             print(json.dumps(costs(view)) if json_output else summary(view), file=sys.stderr)
+
+
+def _check_options(
+    target: Path, for_programs: bool, of_scripts: list[tuple[str, bool]], of_programs: list[tuple[str, bool]]
+) -> None:
+    kind, wrong = ("WebAssembly", of_scripts) if for_programs else ("a Python script", of_programs)
+    for option, given in wrong:
+        if given:
+            other = "Python scripts" if for_programs else "WebAssembly programs"
+            raise BadArgument(f"{option} is for {other}, and {target} is {kind}: leave it out")
+
+
+def _run_script(
+    script: Path,
+    budget: int,
+    options: JobOptions,
+    function: str,
+    map_file: str | None,
+    output: Path | None,
+    receipts: Path | None,
+    views: list[JobView],
+) -> None:
+    from noria.cli.run_map import map_lines
+    from noria.cli.run_script import read_function
+
+    called = read_function(script, function)
+
+    @contextmanager
+    def opened() -> Iterator[Runner]:
+        from noria.client.job_front import FUEL_LIMIT_LONG
+        from noria.client.network_executor import Executor
+
+        options["title"] = f"{script.name} {function}"[:100]
+        with _ended(lambda: Executor(budget, progress=False, **options), views) as executor:
+            limit = options.get("fuel_limit") or FUEL_LIMIT_LONG
+            yield ExecutorRunner(executor, called, receipts, limit)
+
+    map_lines(script.name, called, opened(), map_file, output)
+
+
+def _run_program(
+    program: Path,
+    budget: int,
+    options: JobOptions,
+    inputs: list[str],
+    output: Path | None,
+    output_dir: Path | None,
+    receipts: Path | None,
+    as_json: bool,
+    views: list[JobView],
+) -> None:
+    from noria.cli.job_program import run_inputs, tasks_of
+    from noria.client.program_executor import ProgramExecutor
+
+    tasks = tasks_of(inputs, output, output_dir)
+    with _ended(lambda: ProgramExecutor(program, budget, progress=False, **options), views) as executor:
+        run_inputs(executor, tasks, receipts, as_json=as_json)
+
+
+@contextmanager
+def _ended(make: Callable[[], E], views: list[JobView]) -> Iterator[E]:
+    """Make an executor, end it in order, and keep what its job was."""
+    from noria.client.local_network import NoNode
+
+    try:
+        executor = make()
+    except ValueError as error:
+        if isinstance(error, NoNode):
+            raise
+        raise BadArgument(f"--{str(error).replace('_', '-', 1)}") from None
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(stop_running=True)
+        raise
+    else:
+        executor.shutdown()
+    finally:
+        views.append(executor.job.view())
 
 
 def _tell(

@@ -87,7 +87,7 @@ def run(
     from noria.cli.units import Limits
 
     limits = Limits(parse_fuel(fuel), seconds)
-    if _is_program(target):
+    if is_program(target):
         for given, option in ((map_file is not None, "--map"), (function != "main", "--function")):
             if given:
                 raise BadArgument(
@@ -129,7 +129,7 @@ def parse_fuel(text: str, option: str = "--fuel") -> int:
     return whole
 
 
-def _is_program(target: Path) -> bool:
+def is_program(target: Path) -> bool:
     """Tell a program from a script by what is in it, not by what it is called."""
     if target.is_dir():
         raise BadArgument(f"{target} is a folder: name a WebAssembly program or a Python script")

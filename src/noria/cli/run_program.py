@@ -95,9 +95,12 @@ def _report(future: UnitFuture[Outcome], outcome: Outcome, *, with_output: bool)
         "output_bytes": len(outcome.output),
         "log": outcome.log.decode(errors="replace"),
     }
-    if with_output and outcome.status == Status.OK:
-        try:
-            report["output"] = outcome.output.decode()
-        except UnicodeDecodeError:
-            report["output_base64"] = base64.b64encode(outcome.output).decode()
-    return report
+    return report | (output_fields(outcome.output) if with_output and outcome.status == Status.OK else {})
+
+
+def output_fields(output: bytes) -> dict[str, str]:
+    """Say an output in JSON: as text if it is some."""
+    try:
+        return {"output": output.decode()}
+    except UnicodeDecodeError:
+        return {"output_base64": base64.b64encode(output).decode()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from noria.client.local_network import find_nodes, nobody
-from noria.client.programs import GivenProgram
+from noria.client.programs import GivenProgram, ProgramTooLarge
 from noria.client.rpc_access import ChainFacts, NodeUnreachable, RpcAccess
 from noria.client.wallet import FAUCET_WEI, NoFaucet, Wallet, faucet
 from noria.market.contracts import read_floor_price, read_program
@@ -42,10 +42,6 @@ GAS_WEI: Final = Wei(NOR)
 
 class ProgramUnknown(JobError):
     """The chain does not know the program that the job needs."""
-
-
-class ProgramTooLarge(JobError):
-    """A program that miners do not take from a requester."""
 
 
 @dataclass(frozen=True, slots=True)

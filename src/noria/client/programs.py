@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from noria._core import Sandbox
 from noria.market.messages import BLOB_BYTES_MAX
+from noria.market.requester.errors import JobError
 from noria.primitives.types import Hash32
 from noria.work.folders import compiled_folder
 from noria.work.ids import ProgramId, program_id
@@ -23,6 +24,10 @@ Program: TypeAlias = str | os.PathLike[str] | bytes
 _ID: Final = re.compile(r"0x[0-9a-fA-F]{64}")
 _ID_BYTES: Final = 32
 NAME_LETTERS: Final = 100
+
+
+class ProgramTooLarge(JobError):
+    """A program that miners do not take from a requester."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -61,8 +66,8 @@ def given_program(program: Program) -> GivenProgram:
         If the sandbox refuses it; the message says why.
     OSError
         If the file cannot be read.
-    ValueError
-        If it is longer than any program that can be brought to a miner.
+    ProgramTooLarge
+        If it is longer than any that can be brought to a miner.
     CacheFailure
         If the sandbox cannot keep compiled code.
     """
@@ -78,7 +83,7 @@ def given_program(program: Program) -> GivenProgram:
         with path.open("rb") as file:
             module = file.read(BLOB_BYTES_MAX + 1)
     if len(module) > BLOB_BYTES_MAX:
-        raise ValueError(f"program {name} is longer than {BLOB_BYTES_MAX:,} bytes, the most that miners take")
+        raise ProgramTooLarge(f"program {name} is longer than {BLOB_BYTES_MAX:,} bytes: no miner takes it")
     Sandbox(compiled_folder()).load(module)
     number = program_id(module)
     if path is None:
