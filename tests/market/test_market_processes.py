@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from noria.execution.accounts import dev_accounts
-from noria.market.contracts import Committed, Ended, JobState, Paid
+from noria.market.contracts import Committed, Ended, JobState
 from noria.market.messages import Ask, Quote, decode_answer, encode_message
 from noria.network.errors import RequestRefused, TransportError
 from noria.node.devnet.layout import NodeEntry
@@ -23,51 +23,71 @@ from noria.primitives.keys import PrivateKey
 from noria.primitives.types import NOR
 from tests.client.runtime import python_runtime
 from tests.market.hostile import HEAVY, HostilePlace, Requester, requester, transport_of
+from tests.market.money import Money
 from tests.market.processes import Market, market_of
 from tests.node.networks import network_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-ROUNDS = 300_000
+ROUNDS = 150_000
 """Of `spin`: some tenths of a second."""
 
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+    """A market; the miner of its fourth node lies until the node is started anew."""
     python_runtime()
     folder = tmp_path_factory.mktemp("market")
-    with network_of(folder / "net", units=2) as network, market_of(network, folder) as market:
-        yield market
+    with network_of(folder / "net", units=2) as network:
+        Market(network, folder).restart(network.nodes[3], lie="plausible")
+        with market_of(network, folder) as market:
+            yield market
+            everything_ends(market)
 
 
-def is_over(market: Market, job: int) -> None:
-    """The job has ended on chain, and everything that miners released for it was paid."""
-    money = market.wait_money(
-        f"job {job} is paid back",
-        lambda money: money.states[job] is JobState.ENDED and money.paid[job] == money.committed[job],
-    )
-    assert market.earned(job) == money.committed[job] == money.paid[job]
-    assert len(money.of(Ended, job)) == 1
+def everything_ends(market: Market) -> None:
+    """All jobs are paid back, and everything that miners released was paid."""
+    node = market.network.nodes[0]
+    closing = [job for job, state in market.money().states.items() if state is not JobState.ENDED]
+    asyncio.run(refund_all(node.rpc_url, closing))
+    for node in market.network.nodes:
+        market.answers(node, 3)
+    money = market.wait_money("all is paid", is_all_paid)
+    assert set(money.states.values()) == {JobState.ENDED}
+    for job, paid in money.paid.items():
+        assert market.earned(job) == paid
+        assert len(money.of(Ended, job)) == 1
+
+
+def is_all_paid(money: Money) -> bool:
+    return all(money.paid[job] == money.committed[job] for job in money.put_in)
+
+
+async def refund_all(url: str, jobs: list[int]) -> None:
+    key = PrivateKey(dev_accounts()[6].private_key)
+    async with requester(url, key) as who:
+        await asyncio.gather(*(who.refund(job) for job in jobs))
 
 
 # ---------------------------------------------------------------- requesters that do not pay
 
 
-async def test_requesters_that_do_not_pay(market: Market) -> None:
+async def test_requesters_that_do_not_pay_and_a_miner_that_lies(market: Market) -> None:
     key = PrivateKey(dev_accounts()[5].private_key)
     first, *_, fourth = market.network.nodes
+    honest = asyncio.create_task(asyncio.to_thread(a_liar_is_caught, market))
     async with requester(first.rpc_url, key) as who:
-        jobs = await asyncio.gather(
+        await asyncio.gather(
             never_approves(who),
             closes_early(who),
             allows_too_much(who),
             allows_nothing(who),
+            malformed_bytes(who, fourth),
         )
-        await malformed_bytes(market, who, fourth)
-    for job in jobs:
-        await asyncio.to_thread(is_over, market, job)
+    await honest
+    await asyncio.to_thread(market.money)
 
 
-async def never_approves(who: Requester) -> int:
+async def never_approves(who: Requester) -> None:
     """The miner commits with the allow, and is paid when the time for challenges is over."""
     [place, *_] = await who.open(NOR // 4)
     await place.hello()
@@ -77,22 +97,18 @@ async def never_approves(who: Requester) -> int:
         while int((await place.collect(500, flush=True)).paid) < place.received:
             await who.blocks(1)
     await who.close(place.job)
-    await who.refund(place.job)
-    return place.job
 
 
-async def closes_early(who: Requester) -> int:
+async def closes_early(who: Requester) -> None:
     """Results are taken and the job is closed: what was released is committed in time."""
     [place, *_] = await who.open(NOR // 4)
     await place.hello()
     await place.order(3, NOR // 8)
     await place.has(2)
     await who.close(place.job)
-    await who.refund(place.job)
-    return place.job
 
 
-async def allows_too_much(who: Requester) -> int:
+async def allows_too_much(who: Requester) -> None:
     """A session key signs for more than is there, and the same money to two miners."""
     probe, *_ = await who.open(NOR // 4)
     await probe.hello()
@@ -119,11 +135,9 @@ async def allows_too_much(who: Requester) -> int:
         await place.collect(300, open=list(range(12)), flush=True)
         assert place.received <= cap
     await who.close(places[0].job)
-    await asyncio.gather(who.refund(probe.job), who.refund(places[0].job))
-    return places[0].job
 
 
-async def allows_nothing(who: Requester) -> int:
+async def allows_nothing(who: Requester) -> None:
     """Units are run, results are held; nobody is paid for nothing and nothing is told."""
     [place, *_] = await who.open(NOR // 4)
     await place.hello()
@@ -133,11 +147,9 @@ async def allows_nothing(who: Requester) -> int:
             pass
     assert place.results == {}
     await who.close(place.job)
-    await who.refund(place.job)
-    return place.job
 
 
-async def malformed_bytes(market: Market, who: Requester, node: NodeEntry) -> None:
+async def malformed_bytes(who: Requester, node: NodeEntry) -> None:
     """Bytes that are no message are refused by name, at a node that goes on."""
     dice = random.Random(7)
     true = encode_message(Ask())
@@ -160,11 +172,35 @@ async def malformed_bytes(market: Market, who: Requester, node: NodeEntry) -> No
     assert isinstance(answer, Quote)
 
 
+def a_liar_is_caught(market: Market) -> None:
+    """The right results come back; whoever told others is banned, and paid what it was allowed at most."""
+    node = market.network.nodes[3]
+    user = market.user()
+    settings = {"budget": "1 NOR", "miners": 4, "replicas": 2, "sample": 0.2}
+    program = user.start(market.network.nodes[0], units=24, rounds=ROUNDS // 10, settings=settings)
+    job = program.job()
+    told = program.finish()
+    assert (told["wrong"], told["failed"], told["view"]["done"]) == (0, 0, 24)
+    [liar] = [place for place in told["view"]["places"] if place["miner"] == node.address]
+    assert liar["state"] == "banned"
+    assert liar["done"] == 0
+    assert [place["state"] for place in told["view"]["places"]].count("banned") == 1
+    money = market.wait_money("the job is closing", lambda money: money.states[job] >= JobState.CLOSING)
+    # Without approval it can charge what it was allowed ahead, and no more.
+    by_liar = [batch for batch in money.batches[job] if batch.miner.hex() == node.address[2:].lower()]
+    assert (
+        sum(batch.fuel for batch in by_liar) * int(liar["price"]) <= int(liar["allowed"]) <= int(liar["cap"])
+    )
+
+
 # ---------------------------------------------------------------- processes that die
 
 
 def test_nodes_and_users_die_in_the_middle(market: Market) -> None:
     first, second, third, fourth = market.network.nodes
+    # From now on an honest one.
+    market.restart(fourth)
+    market.answers(fourth, 3)
     one, other, hasty = market.user(), market.user(), market.user()
     settings = {"budget": "1 NOR", "miners": 4, "replicas": 2}
     # This one's own node is killed when the job is open, and one of its miners when it works.
@@ -194,45 +230,13 @@ def test_nodes_and_users_die_in_the_middle(market: Market) -> None:
     # What the killed program left is ended by the user's next one.
     [left] = other.tidy(first)
     assert (left.number, left.state) == (killed_job, "closing")
-    money = market.wait_money(
-        "the miners have committed", lambda money: money.block > int(left.message.rpartition(" ")[2]), first
-    )
+    last = int(left.message.rpartition(" ")[2])
+    market.wait_money("the miners have committed", lambda money: money.block > last, first)
     for user in (one, other, hasty):
         assert {each.state for each in user.tidy(first)} <= {"closed"}
-    for node in market.network.nodes:
-        market.answers(node, 3)
+    money = market.money()
     for each in (job, killed_job, interrupted_job):
-        is_over(market, each)
-    money = market.money()
-    assert money.paid[killed_job] > 0
-    # Indices go on over restarts: no batch begins where another one does (`check_money` adds them up).
-    assert len(money.of(Committed, job)) == len(money.of(Paid, job)) >= 2
-
-
-# ---------------------------------------------------------------- a liar
-
-
-def test_a_liar_is_caught_and_gets_nothing_for_its_lies(market: Market) -> None:
-    node = market.network.nodes[3]
-    market.restart(node, lie="plausible")
-    market.answers(node, 3)
-    user = market.user()
-    settings = {"budget": "1 NOR", "miners": 4, "replicas": 2, "sample": 0.2}
-    program = user.start(market.network.nodes[0], units=24, rounds=ROUNDS // 10, settings=settings)
-    job = program.job()
-    told = program.finish()
-    assert (told["wrong"], told["failed"], told["view"]["done"]) == (0, 0, 24)
-    [liar] = [place for place in told["view"]["places"] if place["miner"] == node.address]
-    assert liar["state"] == "banned"
-    assert liar["done"] == 0
-    assert [place["state"] for place in told["view"]["places"]].count("banned") == 1
-    market.wait_money(
-        "all is committed", lambda money: money.block > 0 and money.states[job] >= JobState.CLOSING
-    )
-    market.wait_money("all is paid", lambda money: money.paid[job] == money.committed[job] > 0)
-    money = market.money()
-    # Without approval it can charge what it was allowed ahead, and no more.
-    by_liar = [batch for batch in money.batches[job] if batch.miner.hex() == node.address[2:].lower()]
-    assert (
-        sum(batch.fuel for batch in by_liar) * int(liar["price"]) <= int(liar["allowed"]) <= int(liar["cap"])
-    )
+        assert money.states[each] is JobState.ENDED
+        assert money.committed[each] > 0
+    # Indices go on over restarts: no batch begins where another one does (the sums are checked each time).
+    assert len(money.of(Committed, job)) >= 2

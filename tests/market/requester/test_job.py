@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from noria.market.access import ChainAccessError
-from noria.market.contracts import Job
+from noria.market.contracts import Job, JobState
 from noria.market.messages import BatchOffer, Result
 from noria.market.requester.errors import (
     BudgetSpent,
@@ -21,7 +21,7 @@ from noria.market.requester.evidence import Settled
 from noria.market.requester.journal import JobJournal
 from noria.market.requester.reasons import explain
 from noria.primitives.hashes import blake3
-from noria.primitives.types import NOR
+from noria.primitives.types import NOR, Wei
 from noria.work.workers import Outcome
 from tests.market.requester.fakes import FakeMiner, TruthfulRuns, Wanted, Ways, key_of
 from tests.market.requester.jobs import RunningJob, running_job
@@ -474,3 +474,45 @@ async def test_a_job_that_is_cancelled_from_elsewhere(tmp_path: Path) -> None:
         await job.runner.close()
         assert "close" in job.chain.calls
     assert journal.jobs()[0].state == "closing"
+
+
+async def test_a_reorganisation_takes_the_job_away_for_a_while() -> None:
+    async with running_job([FakeMiner(0), FakeMiner(1)]) as job:
+        await job.results(job.order(*inputs(4)))
+        chain = job.chain
+        stored, rows = chain.job_now, list(chain.rows)
+        chain.stored = None
+        async with asyncio.timeout(10):
+            while "took job 7 back" not in job.runner.problem:
+                await asyncio.sleep(0.01)
+        assert "waits for a block again" in str(explain(job.runner.view()))
+        # The opening is in a block again; the miners are drawn anew, in another order.
+        chain.stored = replace(stored, state=JobState.OPEN, free=Wei(4 * NOR))
+        chain.rows = []
+        chain.miners.reverse()
+        async with asyncio.timeout(10):
+            while [place.who.miner for place in job.runner.places] != [row.miner for row in reversed(rows)]:
+                await asyncio.sleep(0.01)
+        wanted = job.order(*inputs(10, "later"))
+        await job.results(wanted)
+        right(wanted)
+        job.check_money()
+
+
+async def test_a_reorganisation_takes_the_draw_back() -> None:
+    miners = [FakeMiner(0), FakeMiner(1), FakeMiner(2)]
+    async with running_job(miners, drawn=2, spare=[]) as job:
+        await job.results(job.order(*inputs(4)))
+        chain = job.chain
+        chain.stored = replace(chain.job_now, state=JobState.OPEN, free=Wei(4 * NOR), places=0)
+        chain.rows = []
+        chain.miners = [miners[0], miners[2]]
+        async with asyncio.timeout(10):
+            while miners[2].address not in {place.who.miner for place in job.runner.places}:
+                await asyncio.sleep(0.01)
+        # More than once would be paid for and refused.
+        assert 2 <= chain.calls.count("assign") <= 4
+        wanted = job.order(*inputs(10, "later"))
+        await job.results(wanted)
+        right(wanted)
+        job.check_money()
