@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from noria.cli.quotes import Offer
 
 EXAMPLES: Final = examples(
-    "noria price", "noria price --node http://127.0.0.1:8545 --json", "noria price --fuel 3e12"
+    "noria price",
+    "noria price --node http://127.0.0.1:8545 --json",
+    "noria price --fuel 3e12 --program program.wasm",
 )
 BILLION: Final = 10**9
 
@@ -32,6 +35,14 @@ def price(
     ask: Annotated[
         bool, typer.Option("--ask/--no-ask", help="Ask the miners' nodes how busy they are.")
     ] = True,
+    program: Annotated[
+        Path | None,
+        typer.Option(
+            help="A WebAssembly program: its developer's royalty is added to what --fuel costs.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     node: NodeOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -43,28 +54,37 @@ def price(
     from noria.cli.run import parse_fuel
 
     amount = None if fuel is None else parse_fuel(fuel)
-    answer = asyncio.run(_price(node, amount, replicas, ask))
+    answer = asyncio.run(_price(node, amount, replicas, ask, program))
     if json_output:
         print(json.dumps(answer, indent=2))
     else:
         _print(answer, with_quotes=ask)
 
 
-async def _price(node: str | None, fuel: int | None, replicas: int, ask: bool) -> dict[str, Any]:
+async def _price(
+    node: str | None, fuel: int | None, replicas: int, ask: bool, program: Path | None
+) -> dict[str, Any]:
     from noria.cli.quotes import read_offers
-    from noria.market.contracts import read_floor_price
+    from noria.cli.run_program import read_module
+    from noria.market.contracts import read_floor_price, read_program
+    from noria.work.ids import program_id
 
+    name = None if program is None else program_id(read_module(program))
     async with connected(node) as access:
         offers, floor = await asyncio.gather(read_offers(access, ask=ask), read_floor_price(access))
+        published = None if name is None else await read_program(access, name)
+    royalty = 0 if published is None else published.royalty
     rows = [_row(offer) for offer in offers]
     asks = [offer.terms.ask_price for offer in offers]
     answer: dict[str, Any] = {"floor": _prices(floor), "miners": rows}
     if asks:
         answer["median"] = _prices(int(statistics.median_low(asks)))
+    if name is not None:
+        answer |= {"program": name.hex(), "royalty_wei": str(royalty)}
     if fuel is not None and asks:
         from noria.primitives.amounts import format_amount
 
-        wei = statistics.median_low(asks) * fuel * replicas
+        wei = (statistics.median_low(asks) + royalty) * fuel * replicas
         answer["cost"] = {"fuel": fuel, "replicas": replicas, "wei": str(wei), "amount": format_amount(wei)}
     return answer
 
@@ -116,6 +136,8 @@ def _print(answer: dict[str, Any], *, with_quotes: bool) -> None:
         )
     floor = answer["floor"]
     print(f"the chain counts work in full from {floor['wei_per_fuel']} wei per fuel on")
+    if "program" in answer:
+        print(f"the program's developer asks {int(answer['royalty_wei']):,} wei per fuel beside")
     if "cost" in answer:
         cost = answer["cost"]
         print(f"{cost['fuel']:,} fuel with {cost['replicas']} replicas cost about {cost['amount']}")

@@ -85,16 +85,19 @@ class ProgramExecutor:
         self._front = JobFront(settings, self._fuel_limit, console)
         self._session = self._front.session
         self.job = self._front.job
-        if settings.choice.sample and self._session.program.source is None:
+        try:
+            if settings.choice.sample and self._session.program.source is None:
+                raise ValueError("sample runs units here, where the program is not: name the module's file")
+            if not self._session.program.is_pinned:
+                warnings.warn(
+                    f"the chain does not pin program {given.name}: miners are paid for its units, but earn "
+                    "no weight by them, so that fewer may take them",
+                    UnitsWithoutWeight,
+                    stacklevel=2,
+                )
+        except BaseException:
             self.shutdown()
-            raise ValueError("sample runs units here, where the program is not: name the module's file")
-        if not self._session.program.is_pinned:
-            warnings.warn(
-                f"the chain does not pin program {given.name}: miners are paid for its units, but earn no "
-                "weight by them, so that fewer may take them",
-                UnitsWithoutWeight,
-                stacklevel=2,
-            )
+            raise
 
     @property
     def program(self) -> ProgramId:
