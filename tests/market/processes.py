@@ -19,13 +19,13 @@ from typing import Any
 
 from noria.client.leftovers import Leftover, close_leftovers
 from noria.client.rpc_access import RpcAccess
-from noria.client.wallet import Wallet, open_wallet
+from noria.client.wallet import Wallet, faucet, open_wallet
 from noria.execution.spec import ChainSpec
 from noria.market.requester.journal import JobJournal
 from noria.node.devnet import processes as node_processes
 from noria.node.devnet.layout import Network, NodeEntry
 from noria.node.devnet.processes import kill_node, start_node
-from noria.primitives.types import Address
+from noria.primitives.types import Address, Wei
 from tests.market.money import Money, check_money
 from tests.node.networks import call, wait_for
 
@@ -127,6 +127,15 @@ class User:
     @property
     def wallet(self) -> Wallet:
         return open_wallet(self.home / "wallet")
+
+    def fund(self, node: NodeEntry, amount: int) -> int:
+        """Give the user money; return the block that has it."""
+
+        async def fund() -> int:
+            async with RpcAccess(node.rpc_url) as access:
+                return (await faucet(access, self.wallet.address, Wei(amount))).block_number
+
+        return asyncio.run(fund())
 
     def start(self, node: NodeEntry, **task: Any) -> Program:
         self.programs.append(Program(self, task, node))

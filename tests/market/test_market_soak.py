@@ -20,12 +20,22 @@ from noria.market.requester.dispatch import Dispatcher
 from noria.market.requester.place import Place
 from noria.market.requester.place_link import PlaceLink
 from noria.market.requester.units import Copy, Key, UnitState
+from noria.node.devnet.layout import NodeEntry
 from noria.node.devnet.processes import partition
+from noria.primitives.types import NOR
 from tests.client.runtime import python_runtime
 from tests.market.client_process import trivial
 from tests.market.money import Money
-from tests.market.processes import Market, market_of
-from tests.node.networks import assert_nobody_offended, assert_same_final_history, network_of, wait_for_final
+from tests.market.processes import Market, Program, User, market_of
+from tests.node.networks import (
+    assert_nobody_offended,
+    assert_same_final_history,
+    final_number,
+    network_of,
+    wait_for,
+    wait_for_final,
+)
+
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3_000)]
 SIGMAS = 4.0
@@ -185,17 +195,21 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
 
 def test_jobs_survive_a_partition(market: Market) -> None:
     first, second, third, fourth = market.network.nodes
+    users = [market.user() for _ in range(5)]
+    # What the faucet gives on both sides is taken back on one.
+    funded = [user.fund(first, 10 * NOR) for user in users]
+    wait_for("the money is final", lambda: final_number(first) >= funded[-1], SECONDS)
+
+    def start(user: User, node: NodeEntry, units: int) -> Program:
+        return user.start(node, units=units, rounds=ROUNDS, settings=SETTINGS)
+
     # At work, being drawn, and about to be opened when the network breaks; on both sides.
-    programs = [market.user().start(first, units=60, rounds=ROUNDS, settings=SETTINGS)]
+    programs = [start(users[0], first, 60)]
     programs[0].has_done(3)
-    programs += [
-        market.user().start(node, units=30, rounds=ROUNDS, settings=SETTINGS) for node in (first, third)
-    ]
+    programs += [start(user, node, 30) for user, node in zip(users[1:3], (first, third), strict=True)]
     for program in programs[1:]:
         program.job()
-    programs += [
-        market.user().start(node, units=30, rounds=ROUNDS, settings=SETTINGS) for node in (second, fourth)
-    ]
+    programs += [start(user, node, 30) for user, node in zip(users[3:], (second, fourth), strict=True)]
     partition(market.network, [[first, second], [third, fourth]])
     begun = time.monotonic()
     try:

@@ -12,6 +12,7 @@ from noria.market.messages import BatchOffer, Result
 from noria.market.requester.errors import (
     BudgetSpent,
     JobClosed,
+    JobNotOpened,
     NoAgreement,
     NoMachine,
     NoMiners,
@@ -497,6 +498,17 @@ async def test_a_reorganisation_takes_the_job_away_for_a_while() -> None:
         await job.results(wanted)
         right(wanted)
         job.check_money()
+
+
+async def test_a_reorganisation_takes_the_job_and_its_money_away() -> None:
+    async with running_job([FakeMiner(0), FakeMiner(1)]) as job:
+        await job.results(job.order(*inputs(4)))
+        job.chain.stored, job.chain.money = None, 5
+        job.chain.refuses.add("close")
+        wanted = job.order(*inputs(200, "later"))
+        await job.results(wanted)
+        with pytest.raises(JobNotOpened, match="Nothing is locked, nothing was paid"):
+            wanted[-1].future.result()
 
 
 async def test_a_reorganisation_takes_the_draw_back() -> None:

@@ -134,7 +134,7 @@ class JobRunner:
         self._spent_since: float | None = None
         self._extend_at = 0.0
         self._is_extending = False
-        self._head = 0
+        self._head = self._highest = 0
         self._balance: int | None = None
         self._generation = 0
         self._closing = asyncio.Event()
@@ -238,6 +238,7 @@ class JobRunner:
             try:
                 head = await self._chain.wait_head(number, HEAD_SECONDS)
                 number = self._head = head.number
+                self._highest = max(self._highest, number)
                 job = await self._chain.job(opened.number)
                 if job is None or job.session_key != self._setting.session_key.address:
                     await self._find_again()
@@ -275,7 +276,8 @@ class JobRunner:
         former = self._still_open()
         found = await self._chain.reopened(former, self._setting.session_key.address)
         if found is None:
-            # Its transaction is waiting again; the sender sees to that.
+            # Its transaction waits again where it was in a block.
+            await self._look_for_its_money(former)
             self.problem = f"a reorganisation took job {former.number} back: it waits for a block again"
             return
         self.problem = ""
@@ -288,6 +290,20 @@ class JobRunner:
         self.purse.places.clear()
         self.purse.raising.clear()
         LOGGER.warning("a reorganisation made job %s of job %s", found.number, former.number)
+
+    async def _look_for_its_money(self, former: OpenedJob) -> None:
+        """Give a job up that was taken back with the money it was opened with."""
+        balance = self._balance = await self._chain.balance()
+        budget = self._setting.plan.budget
+        if balance >= budget or self._head < self._highest:
+            # It is opened again; or the node is only catching up.
+            return
+        if await self._chain.reopened(former, self._setting.session_key.address) is None:
+            raise JobNotOpened(
+                f"a reorganisation took job {former.number} back, and money that the account had been sent: "
+                f"{checksum_address(self._chain.requester)} has {format_amount(balance)}, the budget is "
+                f"{format_amount(budget)}. Nothing is locked, nothing was paid: run it again"
+            )
 
     async def _work(self) -> None:
         self.problem = ""
@@ -318,6 +334,7 @@ class JobRunner:
                 if head.number == number:
                     continue
                 number = self._head = head.number
+                self._highest = max(self._highest, number)
                 opened = self._still_open()
                 job = await self._chain.job(opened.number)
                 if job is None or job.session_key != self._setting.session_key.address:
