@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from noria.execution.parameters import DEVNET
 from noria.node.devnet.layout import Network
 from noria.node.devnet.making import Plan, make_network
 from noria.node.devnet.processes import start_node, stop_nodes
 
 NODES = 2
+EPOCH_SLOTS = 8
+"""Terms change once an epoch: nobody waits longer than needed."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class User:
 @contextmanager
 def running_network(folder: Path) -> Iterator[Network]:
     """Make a network of two miners and run it."""
-    network = make_network(folder, Plan(nodes=NODES, units=1, workers=1))
+    parameters = replace(DEVNET, epoch_slots=EPOCH_SLOTS)
+    network = make_network(folder, Plan(nodes=NODES, units=1, workers=1, parameters=parameters))
     try:
         for node in network.nodes:
             start_node(network, node)

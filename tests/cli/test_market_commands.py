@@ -1,5 +1,6 @@
 """The market's commands over a small network of real processes, as people use them."""
 
+import hashlib
 import json
 import os
 import re
@@ -7,19 +8,23 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from examples.render import render
 from noria.execution.parameters import DEVNET
 from noria.node.devnet.processes import running
-from tests.cli.command import LIMIT_SECONDS, NORIA, assert_one_line_error, file_with, noria_here, rpc
-from tests.cli.command import noria as run_command
+from tests.cli.command import LIMIT_SECONDS, NORIA, assert_one_line_error, file_with, noria, noria_here, rpc
 from tests.cli.market_network import User, running_network
 from tests.client.runtime import python_runtime
+from tests.examples.test_render import SMALL_FUEL, SMALL_SHA256
+from tests.work.modules import ECHO
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -59,14 +64,17 @@ def has_block(url: str) -> bool:
 
 @pytest.fixture
 def run(user: User, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs commands of the user in this process; those that set up the log run in one of their own."""
+    """Runs commands of the user in this process, and keeps what they would change of it."""
+    monkeypatch.setattr("noria.node.logs.configure_logging", lambda *_, **__: None)
     for name, value in user.environment.items():
         monkeypatch.setenv(name, value)
-    return lambda *arguments: noria_here(capsys, *arguments)
 
+    def run_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            return noria_here(capsys, *arguments)
 
-def noria(user: User, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return run_command(*arguments, environment=user.environment)
+    return run_here
 
 
 def told(done: subprocess.CompletedProcess[str]) -> Any:
@@ -127,12 +135,14 @@ def test_a_job_gives_what_this_machine_gives(user: User, run: Run, tmp_path: Pat
     script = file_with(tmp_path / "script.py", SCRIPT)
     lines = file_with(tmp_path / "in.jsonl", '1\n2\nno json\n[3]\n{"x": 4}\n"bad"\n')
     out, kept = tmp_path / "out.jsonl", tmp_path / "receipts"
-    done = noria(user, "job", "run", script, "--map", lines, "--output", out, "--receipts", kept)
+    # In a process of its own: `job cancel` asks those that live to end their jobs themselves.
+    arguments: list[str | Path] = ["--map", lines, "--output", out, "--receipts", kept]
+    done = noria("job", "run", script, *arguments, environment=user.environment)
     assert_one_line_error(done, 1, "2 of 6 lines failed")
     assert done.stdout == ""
     assert "job 1 is" in done.stderr
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    here = run_command("run", script, "--map", lines, "--output", tmp_path / "here.jsonl")
+    here = run("run", script, "--map", lines, "--output", tmp_path / "here.jsonl")
     assert here.returncode == 1
     own = [json.loads(line) for line in (tmp_path / "here.jsonl").read_text().splitlines()]
     assert [{name: row.get(name) for name in ("line", "result", "error", "unit", "log")} for row in rows] == [
@@ -140,7 +150,7 @@ def test_a_job_gives_what_this_machine_gives(user: User, run: Run, tmp_path: Pat
     ]
     assert all(len(row["miners"]) == 2 and int(row["cost_wei"]) > 0 for row in rows if "fuel" in row)
     # It goes on where it stopped: nothing is left to do, and no job is opened.
-    again = noria(user, "job", "run", script, "--map", lines, "--output", out)
+    again = run("job", "run", script, "--map", lines, "--output", out)
     assert "no job was opened" in again.stderr
     assert "6 done before" in again.stderr
 
@@ -164,10 +174,46 @@ def test_a_job_gives_what_this_machine_gives(user: User, run: Run, tmp_path: Pat
     assert told(run("job", "show", "--json"))["chain"]["state"] == "ended"
 
 
+def test_a_program_runs_on_miners_as_it_does_here(user: User, run: Run, tmp_path: Path) -> None:
+    program = tmp_path / "echo.wasm"
+    program.write_bytes(ECHO)
+    one, two = file_with(tmp_path / "one", "to be"), file_with(tmp_path / "two", "or not to be")
+    told(run("program", "publish", program, "--royalty", "5000 wei", "--json"))
+    priced = told(run("price", "--no-ask", "--json", "--fuel", "1e12", "--program", program))
+    assert priced["royalty_wei"] == "5000"
+    assert int(priced["cost"]["wei"]) == 2 * 10**12 * (5000 + int(priced["median"]["wei_per_fuel"]))
+    results, kept = tmp_path / "results", tmp_path / "kept"
+    options: list[str | Path] = ["--output-dir", results, "--receipts", kept, "--json"]
+    done = run("job", "run", program, "-i", one, "-i", two, *options)
+    assert done.returncode == 0, done
+    assert "does not pin program echo.wasm" in done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    here = told(run("run", program, "--input", one, "--fuel", str(DEVNET.unit_fuel_max), "--json"))
+    shared = ("status", "ending", "fuel", "unit", "output_id", "log")
+    assert [rows[0][name] for name in shared] == [here[name] for name in shared]
+    assert [(results / f"{name}.out").read_text() for name in ("one", "two")] == ["to be", "or not to be"]
+    price = 5000 + int(priced["median"]["wei_per_fuel"])
+    assert [int(row["cost_wei"]) for row in rows] == [2 * row["fuel"] * price for row in rows]
+    assert run("receipt", "verify", *sorted(kept.iterdir())).stdout.count(": holds") == 2
+    program.write_bytes(ECHO[:-7])
+    assert_one_line_error(run("job", "run", program, "-i", one), 1, "invalid module")
+
+
+def test_the_path_tracer_renders_on_miners(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "small.png"
+    options = ["--width", "64", "--height", "36", "--samples", "4", "--output", str(path)]
+    # Its program is pinned: no warning, whose kinds are errors here.
+    render.main(options)
+    assert f"{SMALL_FUEL:,} fuel" in capsys.readouterr().out
+    with Image.open(path) as image:
+        assert hashlib.sha256(image.tobytes()).hexdigest() == SMALL_SHA256
+
+
 def test_a_job_that_nobody_takes_is_explained_and_ended(user: User, run: Run, tmp_path: Path) -> None:
     script = file_with(tmp_path / "script.py", SCRIPT)
     lines = file_with(tmp_path / "in.jsonl", "1\n")
-    run("wallet", "faucet", "--amount", "3 NOR")
     with command(user, "job", "run", script, "--map", lines, "--max-price", "1 wei") as process:
         end = time.monotonic() + WAIT_SECONDS
         reasons: list[str] = []
@@ -193,11 +239,11 @@ def test_a_job_that_nobody_takes_is_explained_and_ended(user: User, run: Run, tm
     ],
 )
 def test_what_cannot_be_ordered(
-    user: User, tmp_path: Path, arguments: list[str], code: int, words: str
+    run: Run, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     script = file_with(tmp_path / "script.py", SCRIPT)
     lines = file_with(tmp_path / "in.jsonl", "1\n2\n")
-    assert_one_line_error(noria(user, "job", "run", script, "--map", lines, *arguments), code, words)
+    assert_one_line_error(run("job", "run", script, "--map", lines, *arguments), code, words)
 
 
 def test_mining_with_one_command_and_as_the_same_miner_again(user: User, run: Run, tmp_path: Path) -> None:
@@ -269,16 +315,20 @@ def test_what_no_miner_can_be(
     assert_one_line_error(done, code, words)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--capacity", "1e18"], "needs a bond of"),
-        (["--bond", "1 NOR"], "below this chain's least"),
-    ],
-)
-def test_what_a_bond_does_not_cover(user: User, tmp_path: Path, arguments: list[str], words: str) -> None:
-    done = noria(user, "mine", "--dir", tmp_path / "miner", "--network", user.network.folder, *arguments)
-    assert_one_line_error(done, 2, words)
+def test_what_a_bond_does_not_cover(user: User, tmp_path: Path) -> None:
+    cases = [(["--capacity", "1e18"], "needs a bond of"), (["--bond", "1 NOR"], "below this chain's least")]
+    with ExitStack() as stack:
+        # Each has a node to start: both at once.
+        processes = [
+            stack.enter_context(
+                command(user, "mine", "--dir", tmp_path / words, "--network", user.network.folder, *arguments)
+            )
+            for arguments, words in cases
+        ]
+        for process, (arguments, words) in zip(processes, cases, strict=True):
+            out, err = process.communicate(timeout=LIMIT_SECONDS)
+            done = subprocess.CompletedProcess(arguments, process.returncode, out, err)
+            assert_one_line_error(done, 2, words)
 
 
 def test_where_there_is_no_network_that_is_said(

@@ -140,9 +140,9 @@ def _wait(network: Network, nodes: Sequence[NodeEntry], limit_seconds: float) ->
     end = time.monotonic() + limit_seconds
     left = list(nodes)
     while True:
+        left = [node for node in left if running(network, node) is not None]
         for process in _STARTED:
             process.poll()
-        left = [node for node in left if running(network, node) is not None]
         if not left or time.monotonic() >= end:
             return left
         time.sleep(POLL_SECONDS)
