@@ -219,8 +219,10 @@ def test_a_job_that_nobody_takes_is_explained_and_ended(user: User, run: Run, tm
         reasons: list[str] = []
         while "no-miner" not in reasons:
             assert time.monotonic() < end, reasons
-            explained = told(run("job", "explain", "--json"))
-            reasons = [reason["name"] for reason in explained["reasons"]]
+            time.sleep(POLL_SECONDS)
+            # There is no job at all until the command has opened its own.
+            explained = run("job", "explain", "--json")
+            reasons = [] if explained.returncode else [each["name"] for each in told(explained)["reasons"]]
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode == 130, (out, err)
