@@ -253,7 +253,7 @@ def market_of(network: Network, folder: Path) -> Iterator[Market]:
     market = Market(network, folder)
     for node in network.nodes:
         wait_for(f"{node.name} has blocks", partial(has_blocks, node), SECONDS)
-        market.answers(node, 1)
+        market.answers(node, min(3, len(network.nodes) - 1))
     try:
         yield market
     finally:

@@ -177,10 +177,10 @@ def a_liar_is_caught(market: Market) -> None:
     node = market.network.nodes[3]
     user = market.user()
     settings = {"budget": "1 NOR", "miners": 4, "replicas": 2, "sample": 0.2}
-    program = user.start(market.network.nodes[0], units=24, rounds=ROUNDS // 10, settings=settings)
+    program = user.start(market.network.nodes[0], units=60, rounds=ROUNDS // 3, settings=settings)
     job = program.job()
     told = program.finish()
-    assert (told["wrong"], told["failed"], told["view"]["done"]) == (0, 0, 24)
+    assert (told["wrong"], told["failed"], told["view"]["done"]) == (0, 0, 60)
     [liar] = [place for place in told["view"]["places"] if place["miner"] == node.address]
     assert liar["state"] == "banned"
     assert liar["done"] == 0
