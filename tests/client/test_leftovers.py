@@ -139,6 +139,24 @@ async def test_every_state_has_its_end(
     assert await tidy(monkeypatch, journal, Chain(job, block)) == (state, calls)
 
 
+async def test_a_program_that_goes_on_has_its_former_jobs_paid_back(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal
+) -> None:
+    chain = Chain(a_job(JobState.ASSIGNED))
+    await tidy(monkeypatch, journal, chain)
+    # The same, of a process that is still there: it is left to end its job by itself.
+    row = journal.create(ROOT, WALLET.address, SESSION.secret, title="", node="", budget=1)
+    journal.update(row, number=7, state="closing", view=b"{}")
+    chain.job, chain.calls = a_job(JobState.ASSIGNED), []
+    access: Any = chain
+    [own] = [each for each in await close_leftovers(access, WALLET, journal) if each.id == row]
+    assert (own.state, own.message) == ("closing", "its program is about to end it")
+    chain.job, chain.calls, chain.block = a_job(JobState.CLOSING, closing_block=20), [], 25
+    [own] = [each for each in await close_leftovers(access, WALLET, journal) if each.id == row]
+    assert own.state == "closed"
+    assert "refund" in chain.calls
+
+
 async def test_what_cannot_be_ended_now_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, journal: JobJournal
 ) -> None:

@@ -232,7 +232,7 @@ def test_jobs_survive_a_partition(market: Market) -> None:
     # Jobs may have other numbers by now.
     jobs = [int(each["view"]["job"]) for each in told]
     assert len(set(jobs)) == len(jobs)
-    # That of the first was drawn before: whatever was committed on the branch that is gone is committed again.
+    # That of the first was drawn before: what was committed on the branch that is gone is committed again.
     money = all_end(market, jobs[:1])
     assert money.paid[jobs[0]] > 0
     all_end(market, jobs, redrawn=True)

@@ -95,6 +95,8 @@ async def close_leftovers(
 
 async def _end(access: ChainAccess, chain: JobChain, stored: StoredJob) -> tuple[str, str, int | None]:
     job = await _find(access, stored)
+    if stored.is_alive and (job is None or job.state in (JobState.OPEN, JobState.ASSIGNED)):
+        return stored.state, "its program is about to end it", stored.number
     if job is None:
         return "closed", "it was never opened: nothing is locked", None
     number = job.number

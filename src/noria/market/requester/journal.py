@@ -281,8 +281,12 @@ class JobJournal:
         return next((job for job in map(_job, rows) if chain is None or job.chain == chain), None)
 
     def leftovers(self, chain: Hash32) -> list[StoredJob]:
-        """Return jobs that nobody works on and that are not over."""
-        return [job for job in self.jobs(chain=chain) if job.state in LIVE_STATES and not job.is_alive]
+        """Return jobs that are not over and that nobody works on; those that end may have a process still."""
+        return [
+            job
+            for job in self.jobs(chain=chain)
+            if job.state in LIVE_STATES and (job.state == "closing" or not job.is_alive)
+        ]
 
     # ------------------------------------------------------------ receipts
 
