@@ -43,10 +43,11 @@ class At(RpcAccess):
         return int(await self.ask("eth_getBalance", "0x" + account.hex(), self.tag, kind=str), 16)
 
     async def header(self, number: int) -> dict[str, Any]:
-        found: dict[str, Any] = await self.ask(
-            "eth_getBlockByNumber", hex(number), False, kind=dict[str, Any]
+        """Return a block; an empty one where a reorganisation has left none."""
+        found: dict[str, Any] | None = await self.ask(
+            "eth_getBlockByNumber", hex(number), False, kind=dict[str, Any] | None
         )
-        return found
+        return found or {"hash": "", "gasUsed": "0x0", "baseFeePerGas": "0x0"}
 
 
 @dataclass
@@ -94,7 +95,7 @@ async def check_money(url: str, spec: ChainSpec, others: Iterable[Address]) -> M
             except Exception as error:
                 failure = error
             # What was read of two branches adds up to nothing.
-            if (await access.header(number))["hash"] != block["hash"]:
+            if not block["hash"] or (await access.header(number))["hash"] != block["hash"]:
                 continue
         if failure is not None:
             raise failure

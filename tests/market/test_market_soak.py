@@ -15,6 +15,7 @@ import pytest
 from noria import Executor
 from noria.market.contracts import Ended, JobState
 from noria.market.requester import job as job_module
+from noria.market.requester.compare import Verdict
 from noria.market.requester.confidence import wrong_probability
 from noria.market.requester.dispatch import Dispatcher
 from noria.market.requester.place import Place
@@ -106,6 +107,7 @@ class Unbanned(Dispatcher):
     """A dispatcher that draws two miners of all for each unit, and sends nobody away."""
 
     caught: set[bytes]
+    asked: list[list[int]]
     source = random.Random(11)
 
     def tick(self) -> None:
@@ -119,6 +121,10 @@ class Unbanned(Dispatcher):
         found = super()._candidates(state, usable, room)
         return self.source.sample(found, len(found))
 
+    def _accept(self, state: UnitState, verdict: Verdict) -> None:
+        type(self).asked.append([copy.k for copy in state.live()])
+        super()._accept(state, verdict)
+
     def _compare_late(self, copy: Copy, key: Key, accepted: Key) -> None:
         if key != accepted:
             type(self).caught.add(bytes(copy.state.unit_id))
@@ -130,13 +136,13 @@ class Unbanned(Dispatcher):
 def test_thirty_percent_of_liars(
     crowd: Market, monkeypatch: pytest.MonkeyPatch, replicas: int, sample: float, capsys: Any
 ) -> None:
-    units, all_miners, liars = 1_000, 10, 3
+    units, share = 1_000, 0.3
     user = crowd.user()
     for name, value in user.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("NORIA_NODE", crowd.network.nodes[0].rpc_url)
     with monkeypatch.context() as patched:
-        Unbanned.caught = set()
+        Unbanned.caught, Unbanned.asked = set(), []
         patched.setattr(job_module, "Dispatcher", Unbanned)
         patched.setattr(Place, "eagerness", lambda self: 0.0)
         with Executor("4 NOR", replicas=replicas, sample=sample, miners=10, progress=False) as executor:
@@ -145,13 +151,18 @@ def test_thirty_percent_of_liars(
                 futures[executor.submit(trivial, number)] = number
             wrong = sum(future.result() != trivial(futures[future]) for future in as_completed(futures))
             job = executor.job.id
+            places = executor.stats().places
     assert job is not None
     caught = len(Unbanned.caught)
-    share = liars / all_miners
-    # Two different miners of ten, of which three lie.
-    both = share * (liars - 1) / (all_miners - 1) if replicas == 2 else share
-    some = 1 - (1 - share) * ((all_miners - liars - 1) / (all_miners - 1) if replicas == 2 else 1)
-    expected, seen = both * (1 - sample), some - both * (1 - sample)
+    liars = {
+        place.k for place in places if place.miner in {node.address for node in crowd.network.nodes[-3:]}
+    }
+    assert len(liars) == 3
+    # Who was drawn for each unit is known; by the formula the rest is the sample's chance.
+    told = [sum(k in liars for k in asked) for asked in Unbanned.asked]
+    all_lie = sum(lying == replicas for lying in told) / units
+    expected = all_lie * (1 - sample)
+    seen = sum(lying > 0 for lying in told) / units - expected
     bound = wrong_probability(replicas, sample, share)
     with capsys.disabled():
         print(
@@ -159,9 +170,9 @@ def test_thirty_percent_of_liars(
             f"expected {expected:.2%}, at most {bound:.2%}; caught {caught / units:.2%}, expected {seen:.2%}"
         )
     assert wrong / units <= bound + SIGMAS * math.sqrt(bound * (1 - bound) / units)
-    for measured, wanted in ((wrong, expected), (caught, seen)):
-        spread = SIGMAS * math.sqrt(wanted * (1 - wanted) / units)
-        assert abs(measured / units - wanted) <= spread + 1e-9, (measured / units, wanted)
+    spread = SIGMAS * math.sqrt(all_lie * sample * (1 - sample) / units) + 1e-9
+    assert abs(wrong / units - expected) <= spread, (wrong / units, expected)
+    assert abs(caught / units - seen) <= spread, (caught / units, seen)
     all_end(crowd, [job])
 
 
