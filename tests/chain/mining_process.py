@@ -1,7 +1,7 @@
 """A process that mines and says so: for tests that end it at any moment, or take its disk away.
 
-Usage: ``python -m tests.chain.mining_process DATA_DIR BLOCKS [FILE_BYTES_MAX [RELAXED]]``. It prints one line per
-acknowledged transaction, ``mined NUMBER BLOCK_HASH TX_HASH``, and ends with ``done`` or ``error KIND
+Usage: ``python -m tests.chain.mining_process DATA_DIR BLOCKS [FILE_BYTES_MAX [RELAXED]]``. It prints one line
+per acknowledged transaction, ``mined NUMBER BLOCK_HASH TX_HASH``, and ends with ``done`` or ``error KIND
 MESSAGE``.
 """
 

@@ -62,7 +62,10 @@ def test_genesis_contracts_stand_at_distinct_reserved_addresses_with_code() -> N
         ("Consensus", {"begin_block", "begin_slot", "prev_randao", "randomness", "finality", "wake"}),
         ("MinerRegistry", {"register", "update", "unbond", "withdraw", "wake", "slash", "penalise", "draw"}),
         ("WorkLedger", {"credit", "void", "begin_epoch", "windows", "locate"}),
-        ("JobMarket", {"open", "open_directed", "assign", "extend", "close", "refund", "reserve", "withdraw"}),
+        (
+            "JobMarket",
+            {"open", "open_directed", "assign", "extend", "close", "refund", "reserve", "withdraw"},
+        ),
         ("Settlement", {"commit", "commit_approved", "approve", "finalize", "credit", "batch"}),
         ("ProgramRegistry", {"publish", "set_royalty", "program"}),
         ("RewardPool", {"feed", "begin_epoch", "pay_proposer"}),
