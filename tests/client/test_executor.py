@@ -391,7 +391,7 @@ def test_there_is_at_least_one_worker(number: int) -> None:
 
 
 def test_it_is_an_attribute_of_the_package_that_costs_nothing_until_used() -> None:
-    assert noria.__all__ == ["Executor", "LocalExecutor"]
+    assert noria.__all__ == ["Executor", "LocalExecutor", "ProgramExecutor"]
     with pytest.raises(AttributeError, match="RemoteExecutor"):
         _ = noria.RemoteExecutor
 
