@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from examples.where import stop_on_errors
 from noria.cli.endpoint import Endpoint
@@ -85,8 +84,10 @@ class Watch:
 
     def first_block(self) -> dict[str, Any] | None:
         """Return the first block whose certificate is a unit of the job."""
-        while (found := self.node.call("noria_getCertificate", hex(self._height + 1))) is not None:
+        head = self.node.call("noria_status")["headHeight"]
+        while self._height < head:
             self._height += 1
+            found = self.node.call("noria_getCertificate", hex(self._height))
             certificate = found["certificate"]
             if certificate is not None and int(certificate["receipt"]["job"]) == self.job:
                 return {"height": self._height, **found}
@@ -95,15 +96,10 @@ class Watch:
 
 def show_report(report: dict[str, Any], output: Path) -> None:
     """Print what was done, by whom, for how much, and what speaks for its being right."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("miner", no_wrap=True)
-    for name in ("units", "fuel", "earned"):
-        table.add_column(name, justify="right", no_wrap=True)
+    console.print(f"job {report['job']}  {'miner':<42} {'units':>5} {'fuel':>15}  earned")
     for row in report["miners"]:
         earned = format_amount(int(row["wei"]))
-        table.add_row(row["miner"], f"{row['units']:,}", f"{row['fuel']:,}", earned)
-    console.print(f"job {report['job']}")
-    console.print(table)
+        console.print(f"       {row['miner']} {row['units']:>5,} {row['fuel']:>15,}  {earned}")
     console.print(f"picture     {output}")
     console.print(f"cost        {format_amount(int(report['spent_wei']))}; what is left comes back")
     console.print(
