@@ -1,7 +1,7 @@
 """The life of one job: opened, assigned, worked on, closed.
 
-A `JobRunner` belongs to one event loop. It holds a `Dispatcher` and, for each drawn miner, a `Place`; it
-moves money between them, has further miners drawn when some fail, and watches the chain.
+A `JobRunner` belongs to one event loop. It holds a `Dispatcher` and, for each drawn miner, a `Place`, has
+`Upkeep` see to their money and their number, and watches the chain.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from noria.market.requester.chain import (
 from noria.market.requester.checks import Claimant
 from noria.market.requester.dispatch import Dispatcher
 from noria.market.requester.errors import (
-    BudgetSpent,
     JobClosed,
     JobError,
     JobNotOpened,
@@ -44,6 +43,7 @@ from noria.market.requester.place import JobTerms, Place
 from noria.market.requester.reasons import JobView, PlaceView, explain
 from noria.market.requester.sampling import OwnRuns
 from noria.market.requester.units import WorkUnit
+from noria.market.requester.upkeep import Upkeep
 from noria.primitives.addresses import checksum_address
 from noria.primitives.amounts import format_amount
 from noria.primitives.background import BackgroundTasks
@@ -56,16 +56,9 @@ HEAD_SECONDS: Final = 5.0
 AWAY_SECONDS: Final = 1.0
 """Before a node that could not be asked is asked again."""
 JOURNAL_SECONDS: Final = 0.5
-SPENT_SECONDS: Final = 2.0
-"""How long all miners must be without money before the budget counts as used up."""
-REPLACE_SECONDS: Final = 12.0
-"""After which a miner that cannot be reached is replaced."""
-EXTEND_PAUSE_SECONDS: Final = 20.0
-"""Between two attempts to draw a further miner."""
 FLUSH_SECONDS: Final = 4.0
 """For the last batches to be offered and approved."""
 CLOSE_SECONDS: Final = 20.0
-PLACES_MAX: Final = 64
 KEY_STEP: Final = 1 << 16
 
 __all__ = ["JobRunner", "JobSetting"]
@@ -114,7 +107,7 @@ class JobRunner:
         self.places: list[Place] = []
         plan = setting.plan
         self._chain, self._transport, self._setting = chain, transport, setting
-        self._journal, self._warn, self._clock = journal, warn, clock
+        self._journal, self._clock = journal, clock
         self._tell_wait = tell_wait
         self._patience = Patience(setting.patience, clock)
         self._row: int | None = None
@@ -128,12 +121,19 @@ class JobRunner:
             clock=clock,
         )
         self.purse = Purse(budget=plan.budget, free=plan.budget, share=plan.share)
+        self._upkeep = Upkeep(
+            chain,
+            plan,
+            self.purse,
+            self.dispatcher,
+            self.places,
+            spawn=self._tasks.spawn,
+            warn=warn,
+            clock=clock,
+        )
         self._receipts: list[tuple[SignedReceipt, bytes]] = []
         self._began_at = clock()
         self._journal_at = 0.0
-        self._spent_since: float | None = None
-        self._extend_at = 0.0
-        self._is_extending = False
         self._head = self._highest = 0
         self._balance: int | None = None
         self._generation = 0
@@ -170,8 +170,7 @@ class JobRunner:
             raise JobNotOpened("the job is not open yet: it is opened with the first call; try again then")
         await self._chain.top_up(self.opened.number, amount)
         self.purse.top_up(amount)
-        self._spent_since = None
-        self._see_to_money()
+        self._upkeep.funded(self.opened.number)
 
     async def close(self, *, hurry: bool = False) -> None:
         """End the job: what it still has is ended at once if there is hurry, and awaited otherwise."""
@@ -316,8 +315,8 @@ class JobRunner:
                     watcher.result()
                     return
                 self.dispatcher.tick()
-                self._see_to_money()
-                self._see_to_places()
+                self._upkeep.look(self._still_open().number)
+                self.problem = self._upkeep.take_problem() or self.problem
                 self._note()
                 if self._is_asked_to_close:
                     raise JobClosed("the job was cancelled from elsewhere (`noria job cancel`)")
@@ -420,85 +419,6 @@ class JobRunner:
             place.close(f"it lied before: {bans[row.miner].reason}")
         else:
             self._tasks.spawn(place.run())
-
-    # ------------------------------------------------------------ money and places
-
-    def _see_to_money(self) -> None:
-        working = [place for place in self.places if place.is_usable]
-        for place in working:
-            amount = self.purse.plan_raise(place.who.k, place.wanted(), others=len(working) - 1)
-            if amount > 0:
-                self.purse.begin_raise(place.who.k, amount)
-                self._tasks.spawn(self._raise_cap(place, amount))
-        if self.purse.should_warn():
-            spent, budget = format_amount(Wei(self.purse.spent)), format_amount(Wei(self.purse.budget))
-            self._warn(
-                f"{spent} of the budget of {budget} are spent: add to it with executor.top_up(…) if more is "
-                "to be done"
-            )
-        self._look_for_the_end_of_money(working)
-
-    async def _raise_cap(self, place: Place, amount: int) -> None:
-        ok = False
-        try:
-            await self._chain.raise_cap(self._still_open().number, place.who.k, amount)
-            ok = True
-        except ChainAccessError as error:
-            self.problem = f"a miner's share could not be raised: {error}"
-        finally:
-            if place.who.k in self.purse.places:
-                self.purse.end_raise(place.who.k, ok=ok)
-                place.raised()
-
-    def _look_for_the_end_of_money(self, working: list[Place]) -> None:
-        # What is free would have been given to a place by now if it were of any use there.
-        is_spent = (
-            bool(self.dispatcher.live)
-            and not self.purse.raising
-            and any(place.is_stuck for place in working)
-            and all(place.is_stuck or not place.outstanding for place in working)
-        )
-        if not is_spent:
-            self._spent_since = None
-        elif self._spent_since is None:
-            self._spent_since = self._clock()
-        elif self._clock() - self._spent_since > SPENT_SECONDS:
-            self._spent_since = None
-            self.dispatcher.fail_all(
-                BudgetSpent(
-                    f"the budget is used up: {format_amount(Wei(self.purse.spent))} of "
-                    f"{format_amount(Wei(self.purse.budget))} are spent for {self.dispatcher.counts.done} "
-                    'units; executor.top_up("1 NOR") adds to it, then submit again what is missing'
-                )
-            )
-
-    def _see_to_places(self) -> None:
-        """Have a further miner drawn where one is missing for long."""
-        plan, now = self._setting.plan, self._clock()
-        if plan.named or self._is_extending or now < self._extend_at or not self.dispatcher.live:
-            return
-        missing = [
-            place
-            for place in self.places
-            if not place.is_usable and (place.is_over or now - (place.down_since or now) > REPLACE_SECONDS)
-        ]
-        usable = len(self.places) - len(missing)
-        wanted = plan.miners if len(self.places) >= plan.miners else plan.replicas
-        share = min(plan.share, self.purse.free - sum(self.purse.raising.values()))
-        if usable < wanted and len(self.places) < PLACES_MAX and share > 0:
-            self._is_extending = True
-            self._tasks.spawn(self._extend(share))
-
-    async def _extend(self, share: int) -> None:
-        try:
-            await self._chain.extend(self._still_open().number, share)
-            self.purse.free -= share
-            self._extend_at = self._clock() + 1.0
-        except ChainAccessError as error:
-            LOGGER.info("no further miner for job %s: %s", self.number, error)
-            self._extend_at = self._clock() + EXTEND_PAUSE_SECONDS
-        finally:
-            self._is_extending = False
 
     # ------------------------------------------------------------ patience
 
