@@ -216,6 +216,17 @@ def test_each_unit_ends_once_whatever_happens(
     asyncio.run(play())
 
 
+async def test_a_place_that_comes_back_has_one_voice_though_it_was_forgotten_as_tried() -> None:
+    office = Office(3, 3, TruthfulRuns())
+    office.add()
+    office.desks[0].lose()
+    office.desks[1].lose()
+    office.desks[1].fail()
+    await office.see_through()
+    (wanted,) = office.wanted
+    assert sorted(signed.receipt.k for signed in wanted.future.result().replicas) == [0, 1, 2]
+
+
 async def test_too_few_miners_are_made_up_for_by_own_runs() -> None:
     runs = TruthfulRuns()
     office = Office(1, 2, runs)

@@ -340,6 +340,8 @@ class Dispatcher:
             # Meanwhile the place may have been given the unit again: it has one voice.
             if not state.ended and all(other.k != copy.k for other in state.live()):
                 copy.is_dropped = False
+                # Whoever has been forgotten as tried meanwhile must not be given the unit a second time.
+                state.tried.add(copy.k)
 
     def place_closed(self, k: int) -> None:
         """Give what a place has not told to others, for good."""
