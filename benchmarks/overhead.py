@@ -37,7 +37,7 @@ from noria.cli.network import node_status
 from noria.execution.parameters import DEVNET
 from noria.node.devnet.layout import Network, NodeEntry
 from noria.node.devnet.making import Plan, make_network
-from noria.node.devnet.processes import running, start_node, stop_nodes
+from noria.node.devnet.processes import running, start_nodes, stop_nodes
 from noria.primitives.keys import PrivateKey
 from noria.primitives.types import Address, Hash32
 from noria.work.batches import build_batch
@@ -314,8 +314,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Bare() as bare:
         network = make_network(Path(folder) / "network", Plan(nodes=4, units=16 if options.quick else 64))
         try:
-            for node in network.nodes:
-                start_node(network, node)
+            start_nodes(network, network.nodes)
             with WorkerPool(1, cache=compiled_folder()) as pool:
                 tables, notes = measure(bare, pool, network, Path(folder), rounds, unit_seconds, node_seconds)
         finally:

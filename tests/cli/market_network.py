@@ -8,7 +8,7 @@ from pathlib import Path
 from noria.execution.parameters import DEVNET
 from noria.node.devnet.layout import Network
 from noria.node.devnet.making import Plan, make_network
-from noria.node.devnet.processes import start_node, stop_nodes
+from noria.node.devnet.processes import Nursery, stop_nodes
 
 NODES = 2
 EPOCH_SLOTS = 8
@@ -46,10 +46,10 @@ class User:
 def running_network(folder: Path) -> Iterator[Network]:
     """Make a network of two miners and run it."""
     parameters = replace(DEVNET, epoch_slots=EPOCH_SLOTS)
-    network = make_network(folder, Plan(nodes=NODES, units=1, workers=1, parameters=parameters))
-    try:
-        for node in network.nodes:
-            start_node(network, node)
-        yield network
-    finally:
-        stop_nodes(network, network.nodes)
+    with Nursery() as nursery:
+        network = make_network(folder, Plan(nodes=NODES, units=1, workers=1, parameters=parameters))
+        try:
+            nursery.start(network, network.nodes)
+            yield network
+        finally:
+            stop_nodes(network, network.nodes)

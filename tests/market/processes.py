@@ -22,9 +22,8 @@ from noria.client.rpc_access import RpcAccess
 from noria.client.wallet import Wallet, faucet, open_wallet
 from noria.execution.spec import ChainSpec
 from noria.market.requester.journal import JobJournal
-from noria.node.devnet import processes as node_processes
 from noria.node.devnet.layout import Network, NodeEntry
-from noria.node.devnet.processes import kill_node, start_node
+from noria.node.devnet.processes import kill_node, start_nodes, write_pid_file
 from noria.primitives.types import Address, Wei
 from tests.market.money import Money, check_money
 from tests.node.networks import call, wait_for
@@ -208,19 +207,22 @@ class Market:
             sys.executable, "-m", "tests.market.liar_process", lie,
             "node", "--config", str(self.network.config(node)),
         ]  # fmt: skip
-        with self.network.log(node).open("ab") as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        node_processes._STARTED.append(process)
-        started = node_processes._started(process.pid)
-        self.network.pid_file(node).write_text(f"{process.pid} {started or ''}")
+        log = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        pid = os.posix_spawn(
+            sys.executable, command, os.environ, setsid=True,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.network.log(node)), log, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+        )  # fmt: skip
+        write_pid_file(self.network.pid_file(node), pid)
 
     def restart(self, node: NodeEntry, *, lie: str | None = None) -> None:
         """Kill a node and start it again."""
         kill_node(self.network, node)
         if lie is None:
-            start_node(self.network, node)
+            start_nodes(self.network, [node])
         else:
             self.start_liar(node, lie)
 

@@ -14,7 +14,7 @@ from noria.cli.network import node_status
 from noria.execution.parameters import DEVNET, ChainParameters
 from noria.node.devnet.layout import Network, NodeEntry
 from noria.node.devnet.making import Plan, make_network
-from noria.node.devnet.processes import running, start_node, stop_nodes
+from noria.node.devnet.processes import Nursery, running, stop_nodes
 
 PARAMETERS = dataclasses.replace(DEVNET, epoch_slots=8)
 T = TypeVar("T")
@@ -25,14 +25,14 @@ def network_of(
     folder: Path, nodes: int = 4, *, parameters: ChainParameters = PARAMETERS, units: int = 16
 ) -> Iterator[Network]:
     """Make and start a network; whatever happens, no process of it is left."""
-    network = make_network(folder, Plan(nodes=nodes, units=units, parameters=parameters))
-    try:
-        for node in network.nodes:
-            start_node(network, node)
-        yield network
-    finally:
-        stop_nodes(network, network.nodes, limit_seconds=10)
-        assert [node.name for node in network.nodes if running(network, node)] == []
+    with Nursery() as nursery:
+        network = make_network(folder, Plan(nodes=nodes, units=units, parameters=parameters))
+        try:
+            nursery.start(network, network.nodes)
+            yield network
+        finally:
+            stop_nodes(network, network.nodes, limit_seconds=10)
+            assert [node.name for node in network.nodes if running(network, node)] == []
 
 
 def wait_for(what: str, check: Callable[[], T | None], seconds: float, *, pause: float = 0.3) -> T:

@@ -20,7 +20,7 @@ import websockets
 
 from noria.execution.accounts import dev_accounts
 from noria.node.devnet.layout import Network, NodeEntry
-from noria.node.devnet.processes import kill_node, running, start_node
+from noria.node.devnet.processes import kill_node, running, start_nodes
 from tests.chain.transfers import transfer
 from tests.node.networks import (
     assert_nobody_offended,
@@ -110,7 +110,7 @@ def test_a_network_lives(tmp_path: Path) -> None:
         others = [first, third, fourth]
         at = max(row["finalized_epoch"] for row in statuses(network, others))
         wait_for_final(network, at + 1, SECONDS, others)
-        start_node(network, second)
+        start_nodes(network, [second])
         rows = wait_for_final(network, at + 2, SECONDS)
         assert len({row["head_height"] for row in rows}) <= 2
         made = call(second, "noria_status")["miner"]["votes"]

@@ -20,7 +20,7 @@ import pytest
 
 from noria.execution.parameters import DEVNET
 from noria.node.devnet.layout import Network, NodeEntry
-from noria.node.devnet.processes import kill_node, partition, running, signal_node, start_node
+from noria.node.devnet.processes import kill_node, partition, running, signal_node, start_nodes
 from tests.node.networks import (
     assert_nobody_offended,
     assert_same_final_history,
@@ -164,6 +164,6 @@ def test_every_node_is_killed_at_some_time(tmp_path: Path) -> None:
             node = network.nodes[turn % len(network.nodes)]
             kill_node(network, node)
             time.sleep(1.3 * (turn % 3))
-            start_node(network, node)
+            start_nodes(network, [node])
             time.sleep(4)
         lives_on(network)

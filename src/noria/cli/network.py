@@ -55,16 +55,17 @@ def up(
     """
     from noria.node.devnet.layout import has_network, load_network
     from noria.node.devnet.making import Plan, make_network
-    from noria.node.devnet.processes import start_node
+    from noria.node.devnet.processes import Nursery
 
-    if has_network(folder):
-        network = load_network(folder.absolute())
-        _say(f"{folder} holds a network of {len(network.nodes)} nodes")
-    else:
-        plan = Plan(nodes=nodes, units=units)
-        network = make_network(folder, plan, lambda what, share: _say(f"making {what}"))
+    with Nursery() as nursery:
+        if has_network(folder):
+            network = load_network(folder.absolute())
+            _say(f"{folder} holds a network of {len(network.nodes)} nodes")
+        else:
+            plan = Plan(nodes=nodes, units=units)
+            network = make_network(folder, plan, lambda what, share: _say(f"making {what}"))
+        nursery.start(network, network.nodes)
     for node in network.nodes:
-        start_node(network, node)
         _say(f"{node.name} runs; RPC {node.rpc_url}, log {network.log(node)}")
     _point_to(network.folder)
     if until is not Until.NOTHING:

@@ -40,9 +40,9 @@ CAPACITY_SHARE: Final = 2
 """A miner promises one part in so many of what a core could do."""
 UNITS: Final = 64
 """Units that are run for each miner."""
-START_SECONDS: Final = 4.0
-"""From the end of the work to genesis, and `START_SECONDS_EACH` for each node."""
-START_SECONDS_EACH: Final = 1.0
+START_SECONDS: Final = 1.0
+"""From the end of the work to genesis, `START_SECONDS_EACH` more for each node. A late one catches up."""
+START_SECONDS_EACH: Final = 0.5
 MINER_FUNDS: Final = Wei(1_000 * NOR)
 VAULT: Final = Wei(1_000_000 * NOR)
 DEV_FUNDS: Final = Wei(10_000 * NOR)

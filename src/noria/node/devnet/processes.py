@@ -5,6 +5,7 @@ A process is known by its id and by when the kernel started it, so that no other
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,10 +13,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from noria.node.devnet.layout import Network, NetworkError, NodeEntry
 
+START_SECONDS: Final = 120.0
+"""For reading in what a node needs, on the slowest machine."""
 STOP_SECONDS: Final = 20.0
 """For an orderly end, before a process is killed."""
 POLL_SECONDS: Final = 0.05
@@ -33,37 +36,80 @@ def running(network: Network, node: NodeEntry) -> int | None:
     return pid if started and _started(pid) == started.strip() else None
 
 
-def start_node(network: Network, node: NodeEntry) -> int:
-    """Start a node's process unless it runs, and return its id.
+class Nursery:
+    """Starts nodes. It reads in what they need from when it is made, so make it early.
+
+    Examples
+    --------
+    >>> def example(network: Network) -> None:
+    ...     with Nursery() as nursery:
+    ...         nursery.start(network, network.nodes)
+    """
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", "-m", "noria.cli.network_node"]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        except OSError as error:
+            raise NetworkError(f"nodes cannot be started: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it; the nodes go on."""
+        self._process.kill()
+        self._process.communicate()
+
+    def start(self, network: Network, nodes: Sequence[NodeEntry]) -> None:
+        """Start those nodes that do not run. This can be done once.
+
+        Raises
+        ------
+        NetworkError
+            Where they cannot be started.
+        """
+        orders = [
+            {
+                "arguments": ["node", "--config", str(network.config(node))],
+                "folder": str(network.folder),
+                "log": str(network.log(node)),
+                "pid_file": str(network.pid_file(node)),
+            }
+            for node in nodes
+            if running(network, node) is None
+        ]
+        try:
+            _, problem = self._process.communicate(json.dumps(orders) + "\n", START_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise NetworkError(f"nodes cannot be started within {START_SECONDS:g} s") from None
+        if self._process.returncode:
+            last = next(reversed(problem.split("\n")[:-1]), f"exit status {self._process.returncode}")
+            raise NetworkError(f"nodes cannot be started: {last}")
+
+
+def start_nodes(network: Network, nodes: Sequence[NodeEntry]) -> None:
+    """Start those nodes that do not run.
 
     Raises
     ------
     NetworkError
-        Where it cannot be started.
+        Where they cannot be started.
     """
-    pid = running(network, node)
-    if pid is not None:
-        return pid
-    command = [sys.executable, "-P", "-m", "noria.cli.main", "node", "--config", str(network.config(node))]
-    try:
-        with network.log(node).open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=network.folder,
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise NetworkError(f"{node.name} cannot be started: {error.strerror}") from error
-    _STARTED.append(process)
-    network.pid_file(node).write_text(f"{process.pid} {_started(process.pid) or ''}")
-    return process.pid
+    with Nursery() as nursery:
+        nursery.start(network, nodes)
 
 
-_STARTED: Final[list[subprocess.Popen[bytes]]] = []
-"""Children of this process: they are asked for their end now and then, or they would stay as zombies."""
+def write_pid_file(path: Path, pid: int) -> None:
+    """Note which process a node is."""
+    path.write_text(f"{pid} {_started(pid) or ''}")
 
 
 def stop_nodes(
@@ -141,8 +187,6 @@ def _wait(network: Network, nodes: Sequence[NodeEntry], limit_seconds: float) ->
     left = list(nodes)
     while True:
         left = [node for node in left if running(network, node) is not None]
-        for process in _STARTED:
-            process.poll()
         if not left or time.monotonic() >= end:
             return left
         time.sleep(POLL_SECONDS)
