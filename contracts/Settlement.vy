@@ -57,6 +57,11 @@ struct Batch:
     credited: bool
     voided: bool
 
+# EIP-2098: the parity of R's y lies above s.
+struct CompactSignature:
+    r: uint256
+    vs: uint256
+
 # What batches of one place bring, before any fee, and the fees.
 struct Due:
     batches: uint256
@@ -105,9 +110,11 @@ APPROVAL_TYPE: constant(bytes32) = keccak256(
 # A signature whose s is above half of the group's order has a twin below, which alone is taken.
 HALF_ORDER: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
 
+LOW_255: constant(uint256) = 2**255 - 1
+
 BASIS_POINTS: constant(uint256) = 10_000
 BATCH_RECEIPTS_MAX: constant(uint256) = 4096
-LIST_MAX: constant(uint256) = 32
+LIST_MAX: constant(uint256) = 64
 
 # Where the parts of a batch's word lie: job (40 bits), k (12), first index (44), count (13), fuel (56), weight (56),
 # block (32).
@@ -200,7 +207,7 @@ def commit_approved(
 
 @external
 def approve(
-    job: uint256, k: uint256, roots: DynArray[bytes32, LIST_MAX], approvals: DynArray[Bytes[65], LIST_MAX]
+    job: uint256, k: uint256, roots: DynArray[bytes32, LIST_MAX], approvals: DynArray[CompactSignature, LIST_MAX]
 ):
     """
     @notice Have batches of a place paid that their requester has approved. Those paid already are passed over.
@@ -215,7 +222,7 @@ def approve(
         if word & PAID != 0:
             continue
         fuel: uint256 = (word >> FUEL_AT) & FUEL_MAX
-        self._require_signed(
+        self._require_signer(
             keccak256(
                 abi_encode(
                     APPROVAL_TYPE,
@@ -229,7 +236,9 @@ def approve(
                 )
             ),
             domain,
-            approvals[i],
+            approvals[i].r,
+            approvals[i].vs & LOW_255,
+            27 + (approvals[i].vs >> 255),
             hired.session_key,
             hired.requester,
         )
@@ -438,10 +447,17 @@ def _require_signed(
     # Wallets count from 27.
     if v < 27:
         v += 27
-    assert v <= 28 and s <= HALF_ORDER, "Settlement: a malleable signature"
-    signer: address = ecrecover(
-        keccak256(concat(b"\x19\x01", domain, message)), v, convert(extract32(signature, 0), uint256), s
+    self._require_signer(
+        message, domain, convert(extract32(signature, 0), uint256), s, v, session_key, requester
     )
+
+@internal
+@view
+def _require_signer(
+    message: bytes32, domain: bytes32, r: uint256, s: uint256, v: uint256, session_key: address, requester: address
+):
+    assert v <= 28 and s <= HALF_ORDER, "Settlement: a malleable signature"
+    signer: address = ecrecover(keccak256(concat(b"\x19\x01", domain, message)), v, r, s)
     assert signer != empty(address) and (
         signer == session_key or signer == requester
     ), "Settlement: not signed by the requester"

@@ -101,7 +101,7 @@ COURT: constant(address) = 0x4e6f726961000000000000000000000000000006
 
 BASIS_POINTS: constant(uint256) = 10_000
 FLOOR_STEP: constant(uint256) = 8
-LIST_MAX: constant(uint256) = 32
+LIST_MAX: constant(uint256) = 64
 PAGE: constant(uint256) = 256
 KNOWN: constant(uint256) = 1 << 241
 VOIDED: constant(uint256) = 1 << 240

@@ -75,17 +75,17 @@ def measure(market: Market) -> dict[str, int]:
     for batch in many:
         market.commit(job, 0, miner, batch, SHARE)
     market.approve(job, 0, many[:LIST_MAX])
-    note("approve, per batch of 32", LIST_MAX)
+    note("approve, per batch of 64", LIST_MAX)
     market.pass_blocks(CHALLENGE)
     market.finalize(job, 0, [alone[1]])
     note("finalize")
     market.finalize(job, 0, many[LIST_MAX:])
-    note("finalize, per batch of 32", LIST_MAX)
+    note("finalize, per batch of 64", LIST_MAX)
     market.credit(job, 0, [alone[0]])
     market.credit(job, 0, [alone[1]])
     note("credit")
     market.credit(job, 0, many[:LIST_MAX])
-    note("credit, per batch of 32", LIST_MAX)
+    note("credit, per batch of 64", LIST_MAX)
     market.request(calls.close_call(job))
     note("close")
     market.pass_blocks(CLOSE)
@@ -105,8 +105,8 @@ def warm_up(market: Market) -> None:
 
 
 def per_unit(rows: dict[str, int]) -> dict[int, tuple[int, str]]:
-    """Gas and NOR of a unit, by units in a batch: approved, paid and, with 31 others, credited."""
-    batch = rows["commit approved and paid"] + rows["credit, per batch of 32"]
+    """Gas and NOR of a unit, by units in a batch: approved, paid and, with 63 others, credited."""
+    batch = rows["commit approved and paid"] + rows["credit, per batch of 64"]
     costs = {}
     for units in UNITS:
         gas = -(-batch // units)
@@ -122,7 +122,8 @@ def test_what_was_promised_is_kept() -> None:
     rows = committed("market gas")
     assert rows["open a job"] + rows["assign 3 miners"] <= 300_000
     assert rows["commit, first batch of a place"] <= 120_000
-    assert rows["finalize, per batch of 32"] + rows["credit, per batch of 32"] <= 60_000
+    assert rows["finalize, per batch of 64"] + rows["credit, per batch of 64"] <= 60_000
+    assert rows["approve, per batch of 64"] + rows["credit, per batch of 64"] <= 60_000
 
 
 def test_a_units_cost_follows_from_the_table() -> None:

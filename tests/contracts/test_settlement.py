@@ -245,6 +245,40 @@ def test_malleable_and_empty_signatures_are_refused(market: Market) -> None:
     market.commit(job, 0, drawn[0], made(1), PLENTY, allow=good[:64] + bytes([27 + parity]))
 
 
+def test_approvals_in_a_list_are_compact(market: Market) -> None:
+    job, drawn = market.running()
+    for number in range(3):
+        market.commit(job, 0, drawn[0], made(number), PLENTY)
+    good = sign_approval(SESSION, market.domain, job, 0, made(0))
+    r, s, parity = good[:32], int.from_bytes(good[32:64], "big"), good[64]
+    for signature in (
+        r + (ORDER - s).to_bytes(32, "big") + bytes([1 - parity]),
+        good[:64] + b"\x02",
+        good[:64],
+        b"",
+    ):
+        with pytest.raises(ValueError, match=r"is no signature|is malleable"):
+            calls.approve_call(job, 0, [made(0).root], [signature])
+    high = (ORDER // 2 + 1).to_bytes(32, "big")
+    for signature, reason in (
+        (good[:64] + bytes([1 - parity]), "not signed by the requester"),
+        (bytes(65), "not signed by the requester"),
+        (r + high + bytes([parity]), "a malleable signature"),
+    ):
+        with pytest.raises(Reverted, match=reason):
+            market.send(STRANGER, SETTLEMENT, calls.approve_call(job, 0, [made(0).root], [signature]))
+    # As wallets write it, and as this program does.
+    as_wallets = good[:64] + bytes([27 + parity])
+    market.send(STRANGER, SETTLEMENT, calls.approve_call(job, 0, [made(0).root], [as_wallets]))
+    keys = {1: SESSION, 2: key_of(REQUESTER)}
+    both = [
+        sign_approval(key, market.domain, job, 0, made(number, first_index=number))
+        for number, key in keys.items()
+    ]
+    roots = [made(number).root for number in keys]
+    assert len(market.send(STRANGER, SETTLEMENT, calls.approve_call(job, 0, roots, both))) == 3
+
+
 def test_the_domain_is_as_python_says(market: Market) -> None:
     separator = market.network.call(SETTLEMENT, "domain_separator()").output
     assert separator == market.domain.separator
@@ -330,7 +364,7 @@ def test_lists_are_of_one_place(market: Market) -> None:
         market.finalize(job + (1 << 40), 0, [made(1)])
     with pytest.raises(Reverted, match="not one approval for each batch"):
         market.send(STRANGER, SETTLEMENT, calls.approve_call(job, 0, [made(1).root], []))
-    with pytest.raises(ValueError, match="at most 32"):
+    with pytest.raises(ValueError, match=f"at most {LIST_MAX}"):
         market.finalize(job, 0, [made(number) for number in range(LIST_MAX + 1)])
 
 

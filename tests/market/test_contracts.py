@@ -203,7 +203,7 @@ def test_events_of_others_are_none() -> None:
 
 
 def test_a_list_is_bounded() -> None:
-    with pytest.raises(ValueError, match="33 batches in one call: at most 32"):
+    with pytest.raises(ValueError, match="65 batches in one call: at most 64"):
         contracts.credit_call(1, 0, [bytes(32)] * (contract_calls.LIST_MAX + 1))
 
 

@@ -44,6 +44,7 @@ from noria.market.protocol import WORK_LIMITS, work_protocol
 from noria.market.sending import TransactionSender
 from noria.market.typed_data import Domain, details_hash, sign_allow, sign_approval, sign_session
 from noria.network.config import TransportConfig
+from noria.network.errors import RequestRefused
 from noria.network.peers import PeerId
 from noria.network.transport import Transport
 from noria.node.config import load_config
@@ -87,9 +88,18 @@ class Client:
         assert self.peer == contact.peer
         signature = sign_session(self.session, self.domain, self.job, self.k, self.transport.peer_id)
         hello = Hello(1, self.job, self.k, module().id, b"test", signature)
-        welcome = await self.ask(hello)
-        assert isinstance(welcome, Welcome)
-        return welcome
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    welcome = await self.ask(hello)
+                except RequestRefused as refusal:
+                    # The miner's node has not seen the block yet.
+                    if "unknown-job" not in str(refusal):
+                        raise
+                    await blocks(access, 1)
+                    continue
+                assert isinstance(welcome, Welcome)
+                return welcome
 
     async def collect(self, wait: int = 5_000, **fields: Any) -> Collected:
         answer = await self.ask(Collect(self.job, self.k, wait, taken=list(self.results), **fields))

@@ -7,18 +7,22 @@ from functools import cache
 from typing import Final
 
 from eth_abi.abi import encode
+from eth_abi.grammar import parse
 
 from noria.market.typed_data import BatchFields
 from noria.primitives.hashes import keccak256
 from noria.primitives.types import Address, Hash32
 
-LIST_MAX: Final = 32
+LIST_MAX: Final = 64
 """Batches in one call."""
 MINERS_MAX: Final = 16
 """Miners that a job can be opened for."""
 PLACES_MAX: Final = 64
 """Places that a job can grow to."""
 METADATA_BYTES_MAX: Final = 1024
+SIGNATURE_BYTES: Final = 65
+_PARITIES: Final = {0: 0, 1: 1, 27: 0, 28: 1}
+"""The last byte of a signature; wallets count from 27."""
 
 _OPEN: Final = "bytes32,bytes32,address,uint256,uint256,uint256,bool,uint256,uint256"
 
@@ -177,8 +181,17 @@ def commit_approved_call(job: int, k: int, batch: BatchFields, approval: bytes) 
 
 
 def approve_call(job: int, k: int, roots: Sequence[bytes], approvals: Sequence[bytes]) -> bytes:
-    """Have committed batches paid at once, at `SETTLEMENT`; by anybody who has their approvals."""
-    return call_data("approve(uint256,uint256,bytes32[],bytes[])", job, k, _listed(roots), _listed(approvals))
+    """Have committed batches paid at once, at `SETTLEMENT`; by anybody who has their approvals.
+
+    Raises
+    ------
+    ValueError
+        Where there are too many, or an approval is no signature of 65 bytes.
+    """
+    signatures = [_compact(approval) for approval in _listed(approvals)]
+    return call_data(
+        "approve(uint256,uint256,bytes32[],(uint256,uint256)[])", job, k, _listed(roots), signatures
+    )
 
 
 def finalize_call(job: int, k: int, roots: Sequence[bytes]) -> bytes:
@@ -221,7 +234,17 @@ def _listed(values: Sequence[bytes]) -> list[bytes]:
     return list(values)
 
 
+def _compact(signature: bytes) -> tuple[int, int]:
+    """Return a signature as EIP-2098 writes it: r, and s below the parity of R's y."""
+    if len(signature) != SIGNATURE_BYTES or signature[-1] not in _PARITIES:
+        raise ValueError(f"{signature.hex()} is no signature of {SIGNATURE_BYTES} bytes")
+    s = int.from_bytes(signature[32:64])
+    if s >> 255:
+        raise ValueError(f"{signature.hex()} is malleable: its s is above half of the group's order")
+    return int.from_bytes(signature[:32]), (_PARITIES[signature[-1]] << 255) | s
+
+
 @cache
 def _signature(signature: str) -> tuple[Hash32, list[str]]:
-    inner = signature[signature.index("(") + 1 : -1]
-    return Hash32(keccak256(signature.encode())[:4]), inner.split(",") if inner else []
+    selector, types = Hash32(keccak256(signature.encode())[:4]), signature[signature.index("(") :]
+    return selector, [] if types == "()" else [each.to_type_str() for each in parse(types).components]
