@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -58,6 +59,7 @@ class Nursery:
             )
         except OSError as error:
             raise NetworkError(f"nodes cannot be started: {error.strerror}") from error
+        self._has_orders = False
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -65,6 +67,10 @@ class Nursery:
 
     def __exit__(self, *_: object) -> None:
         """End it; the nodes go on."""
+        if self._has_orders:
+            # Every process that it makes is noted before it ends.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
         self._process.kill()
         self._process.communicate()
 
@@ -86,6 +92,7 @@ class Nursery:
             for node in nodes
             if running(network, node) is None
         ]
+        self._has_orders = True
         try:
             _, problem = self._process.communicate(json.dumps(orders) + "\n", START_SECONDS)
         except subprocess.TimeoutExpired:
