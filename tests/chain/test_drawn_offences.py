@@ -176,7 +176,11 @@ def test_a_lie_about_work_is_refuted_by_everybody_and_never_becomes_final(tmp_pa
         liar, honest = network.nodes[3], network.nodes[:3]
         # It does not mind its own lies.
         liar.chain.checker.submit = lambda *arguments: None  # type: ignore[method-assign]
-        await network.run_to(120)
+        for slot in range(121):
+            await network.run_to(slot)
+            # Also where a lie comes that was refuted before: what is built next is built on the head.
+            for node in honest:
+                assert node.execution.pool_head.hash == node.chain.head.payload_hash, (slot, node.number)
         refuted = {kind for node in honest for kind, _ in node.said} & {"alarm"}
         assert refuted == {"alarm"}
         assert len({node.chain.head.root for node in honest}) == 1

@@ -478,13 +478,15 @@ class ChainService:
         """Finalise and choose the head anew. Only while holding `lock`."""
         await self._finalise()
         root = choose_head(self.tree.nodes, self.tree.final, self.refuted)
-        if root == self.head.root:
-            self._tell_finality()
-            return
         new, old = self.tree.get(root), self.head
         assert new is not None
-        depth = self._depth(old, new)
+        # Also where the head stays: execution follows a block as soon as it is stored, and one with a certificate
+        # that was refuted before is on no chain that is followed.
         await self.execution.switch_to(new.payload_hash)
+        if root == old.root:
+            self._tell_finality()
+            return
+        depth = self._depth(old, new)
         self.head = new
         if depth:
             _log.info("chain_reorganised", depth=depth, head=root.hex(), slot=new.node.slot)
