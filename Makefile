@@ -94,7 +94,8 @@ conformance: build ## Public Ethereum suites in full; the sandbox on ten times a
 	@$(BIN)/python -m pytest -q -m 'conformance or not conformance' tests/examples/test_everywhere.py
 
 soak: build ## Networks of real processes for many minutes: statistics, stopped nodes, partitions, liars, jobs
-	@$(BIN)/python -m pytest -q -n0 -s -m soak tests/node/test_soak.py tests/market/test_market_soak.py
+	@$(BIN)/python -m pytest -q -n0 -s -m soak tests/node/test_soak.py tests/market/test_market_soak.py \
+		tests/market/test_liars_soak.py
 
 contracts: $(STAMPS)/contracts ## Compile the system contracts into the package
 

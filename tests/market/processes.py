@@ -21,6 +21,7 @@ from noria.client.leftovers import Leftover, close_leftovers
 from noria.client.rpc_access import RpcAccess
 from noria.client.wallet import Wallet, faucet, open_wallet
 from noria.execution.spec import ChainSpec
+from noria.market.contracts import Ended, JobState
 from noria.market.requester.journal import JobJournal
 from noria.node.devnet.layout import Network, NodeEntry
 from noria.node.devnet.processes import kill_node, start_nodes, write_pid_file
@@ -29,6 +30,7 @@ from tests.market.money import Money, check_money
 from tests.node.networks import call, wait_for
 
 SECONDS = 120.0
+LONG_SECONDS = 300.0
 """Longest wait for anything."""
 
 
@@ -266,3 +268,26 @@ def market_of(network: Network, folder: Path) -> Iterator[Market]:
                 program._reader.join(5)
                 if program.process.stdout is not None:
                     program.process.stdout.close()
+
+
+def all_end(market: Market, jobs: list[int], *, redrawn: bool = False) -> Money:
+    """Jobs are paid back, and everything that miners released for them was paid.
+
+    What was released at a place that was drawn on a branch that is gone stays in the ledgers, unpaid.
+    """
+    node = market.network.nodes[0]
+
+    def over(money: Money) -> bool:
+        for user in market.users:
+            if (user.home / "wallet").exists():
+                user.tidy(node)
+        return all(
+            money.states[job] is JobState.ENDED and money.paid[job] == money.committed[job] for job in jobs
+        )
+
+    money = market.wait_money(f"jobs {jobs} are over", over, seconds=LONG_SECONDS)
+    for job in jobs:
+        assert len(money.of(Ended, job)) == 1
+        earned = market.earned(job)
+        assert earned == money.paid[job] or (redrawn and earned > money.paid[job])
+    return money

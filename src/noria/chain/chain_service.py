@@ -480,8 +480,8 @@ class ChainService:
         root = choose_head(self.tree.nodes, self.tree.final, self.refuted)
         new, old = self.tree.get(root), self.head
         assert new is not None
-        # Also where the head stays: execution follows a block as soon as it is stored, and one with a certificate
-        # that was refuted before is on no chain that is followed.
+        # Also where the head stays: execution follows a block as soon as it is stored, also a refuted one, on
+        # which nothing is to be built.
         await self.execution.switch_to(new.payload_hash)
         if root == old.root:
             self._tell_finality()
