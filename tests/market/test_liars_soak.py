@@ -121,8 +121,8 @@ def test_a_third_of_liars_is_sent_away(crowd: Market) -> None:
     job = program.job()
     told = program.finish(LONG_SECONDS)
     assert told["failed"] == 0
-    # Until they are known two liars may meet, and agree. Were nobody sent away, that would be one unit in 15, but
-    # for those that are run here: it is fewer than half of that.
+    # Until they are known two liars may meet, and agree. Were nobody sent away, one in 15 would be wrong, but
+    # for those that are run here, too. It is fewer than half of that.
     assert told["wrong"] < 400 * (3 * 2) / (10 * 9) * 0.8 / 2
     banned = {place["miner"] for place in told["view"]["places"] if place["state"] == "banned"}
     assert banned == {node.address for node in crowd.network.nodes[-3:]}
