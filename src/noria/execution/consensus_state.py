@@ -23,6 +23,8 @@ PAGE: Final = 256
 GAS_CAP: Final = 1_000_000_000
 """Above what the largest page costs."""
 _WORD: Final = 32
+_PLAIN: Final = frozenset(("address", "bytes32", "uint256"))
+"""Types whose values are single words: integers, and bytes with zeros in front."""
 
 
 class ContractStateError(Exception):
@@ -381,8 +383,8 @@ class ConsensusState:
 
     def _call(self, contract: Address, signature: str, *arguments: object) -> CallResult:
         selector, types = _signature(signature)
-        # Thousands of these make up a snapshot: plain integers need no encoder that knows everything.
-        plain = all(kind == "uint256" for kind in types)
+        # Thousands of these make up a snapshot: single words need no encoder that knows everything.
+        plain = all(kind in _PLAIN for kind in types)
         words = _plain_words(arguments) if plain else encode(types, arguments)
         request = b'{"to":"0x%b","data":"0x%b"}' % (
             contract.hex().encode(),
@@ -434,7 +436,10 @@ def _signature(signature: str) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _plain_words(arguments: Iterable[Any]) -> bytes:
-    return b"".join(number.to_bytes(_WORD, "big") for number in arguments)
+    return b"".join(
+        value.rjust(_WORD, b"\0") if isinstance(value, bytes) else value.to_bytes(_WORD, "big")
+        for value in arguments
+    )
 
 
 def _integer(word: bytes) -> int:

@@ -50,8 +50,11 @@ CHUNKS_AHEAD: Final = 4
 """Chunks that are under way."""
 LINE_BLOCKS: Final = 4
 LINE_BYTES: Final = 1 << 20
-"""Blocks that are taken as one, at most; other blocks wait meanwhile. Their signatures are checked while those
-before them are taken, and not beyond the next epoch: of short epochs more would not be checked in time."""
+"""Blocks that are taken as one, at most; other blocks wait meanwhile.
+
+Their signatures are checked while those before them are taken, not beyond the next epoch: where epochs are
+short, more would not be checked in time.
+"""
 STATUS_SECONDS: Final = 10.0
 """How often every peer is asked where it stands."""
 ATTEMPTS: Final = 4
