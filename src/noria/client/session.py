@@ -36,6 +36,7 @@ from noria.market.requester.sampling import PoolRuns
 from noria.market.requester.units import WorkUnit
 from noria.network.transport import Transport
 from noria.primitives.addresses import checksum_address
+from noria.primitives.background import cancel_all
 from noria.primitives.types import Address, Wei
 from noria.work.runtimes import Runtime
 
@@ -420,11 +421,7 @@ class Session:
         try:
             self._loop.run_forever()
         finally:
-            pending = asyncio.all_tasks(self._loop)
-            for task in pending:
-                task.cancel()
-            if pending:
-                self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+            cancel_all(self._loop)
             self._loop.close()
 
     def _finish_all(self) -> None:

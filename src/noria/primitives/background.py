@@ -63,3 +63,17 @@ class BackgroundTasks:
         error = task.exception()
         if error is not None and not isinstance(error, self._expected):
             _log.error("background_task_failed", owner=self._owner, error=repr(error), exc_info=error)
+
+
+def cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel every task of a loop that does not run, and what these begin in order to end well.
+
+    Parameters
+    ----------
+    loop
+        It is to be closed next: what is left in it would be destroyed while it waits.
+    """
+    while pending := asyncio.all_tasks(loop):
+        for task in pending:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
