@@ -2,18 +2,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from noria.node.logs import configure_logging
-
-
-@pytest.fixture(autouse=True)
-def _restore() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 def lines(level: str = "info") -> tuple[io.StringIO, structlog.typing.FilteringBoundLogger]:

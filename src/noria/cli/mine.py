@@ -141,7 +141,11 @@ def _config(
     from noria.node.errors import InvalidConfiguration
     from noria.primitives.addresses import checksum_address
 
-    defaults = (LOCAL_LISTEN,) if place.local is not None else NodeConfig().listen
+    # Also where the local network that it knows is not in sight: nobody elsewhere has business with it.
+    is_local = place.local is not None or (
+        bool(place.bootstrap) and all(peer.startswith("/ip4/127.") for peer in place.bootstrap)
+    )
+    defaults = (LOCAL_LISTEN,) if is_local else NodeConfig().listen
     try:
         return NodeConfig(
             data_dir=home.node,
