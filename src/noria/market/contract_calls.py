@@ -11,7 +11,7 @@ from eth_abi.grammar import parse
 
 from noria.market.typed_data import BatchFields
 from noria.primitives.hashes import keccak256
-from noria.primitives.types import Address, Hash32
+from noria.primitives.types import SIGNATURE_BYTES, Address, Hash32
 
 LIST_MAX: Final = 64
 """Batches in one call."""
@@ -20,7 +20,6 @@ MINERS_MAX: Final = 16
 PLACES_MAX: Final = 64
 """Places that a job can grow to."""
 METADATA_BYTES_MAX: Final = 1024
-SIGNATURE_BYTES: Final = 65
 _PARITIES: Final = {0: 0, 1: 1, 27: 0, 28: 1}
 """The last byte of a signature; wallets count from 27."""
 
