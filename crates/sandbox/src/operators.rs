@@ -44,6 +44,8 @@ pub(crate) enum FloatRole {
     Numeric(Shape),
     /// Shows the bits of its operand; the result has no NaN, whatever the shape in which it is looked at.
     Convert,
+    /// Puts single precision's numbers, or lanes of them, into a vector; shows their bits.
+    Lanes,
     /// Changes only the sign: what holds of the operand holds of the result.
     Sign,
     /// As [`FloatRole::Sign`] for a scalar, and the sign is a canonical NaN's.
@@ -161,6 +163,7 @@ fn float_role(name: &str) -> FloatRole {
         "abs" if matches!(shape, Shape::F32 | Shape::F64) => FloatRole::Absolute,
         "abs" | "neg" => FloatRole::Sign,
         "copysign" => FloatRole::CopySign,
+        "splat" | "replace_lane" if shape == Shape::F32x4 => FloatRole::Lanes,
         // The low half of a double may look like a NaN of single precision.
         _ if what.starts_with("convert_") && shape != Shape::F64x2 => FloatRole::Convert,
         _ => FloatRole::Bits,
@@ -194,6 +197,8 @@ mod tests {
         assert_eq!(role("f64x2_abs"), FloatRole::Sign);
         assert_eq!(role("f64_abs"), FloatRole::Absolute);
         assert_eq!(role("f32x4_extract_lane"), FloatRole::Bits);
+        assert_eq!(role("f32x4_replace_lane"), FloatRole::Lanes);
+        assert_eq!(role("f64x2_splat"), FloatRole::Bits);
     }
 
     #[test]

@@ -66,6 +66,35 @@ fn lanes_of_single_precision() {
 }
 
 #[test]
+fn lanes_that_are_put_together_keep_a_payload_and_no_other_nan() {
+    let nan = "(f32.div (global.get $zero32) (global.get $zero32))";
+    let payload = "(f32.reinterpret_i32 (i32.const 0x7fa0_0001))";
+    let double = "(f64x2.div (local.get $v) (local.get $v))";
+    // The vector goes through a local that may also hold a result, so that what is read may be canonicalised.
+    let through = |vector: &str| {
+        format!(
+            "(local.set $v {vector})
+            (loop (if (i32.eqz (i32.const 1)) (then (local.set $v (f32x4.add (local.get $v) (local.get $v))))))
+            (v128.store (i32.const 0) (local.get $v)) (i64.load (i32.const 0))"
+        )
+    };
+    for (vector, expected) in [
+        (format!("(f32x4.splat {nan})"), 0x7fc0_0000_7fc0_0000),
+        (format!("(f32x4.splat (f32.abs {nan}))"), 0x7fc0_0000_7fc0_0000),
+        (format!("(f32x4.splat (f32.neg {nan}))"), 0xffc0_0000_ffc0_0000),
+        (format!("(f32x4.splat {payload})"), 0x7fa0_0001_7fa0_0001),
+        (format!("(f32x4.replace_lane 1 (v128.const i32x4 0 0 0 0) {nan})"), 0x7fc0_0000_0000_0000),
+        (format!("(f32x4.replace_lane 1 (v128.const i32x4 0x7fa00001 0 0 0) {nan})"), 0x7fc0_0000_7fa0_0001),
+        (format!("(f32x4.replace_lane 0 (f32x4.splat {nan}) {payload})"), 0x7fc0_0000_7fa0_0001),
+        (format!("(f32x4.replace_lane 0 (f32x4.splat {payload}) (f32.const 1))"), 0x7fa0_0001_3f80_0000),
+        // The high half of a canonical double is a NaN of single precision with bits of its own.
+        (format!("(f32x4.replace_lane 0 {double} (f32.const 1))"), 0x7ff8_0000_3f80_0000),
+    ] {
+        assert_eq!(bits("i64", &through(&vector)), expected, "{vector}");
+    }
+}
+
+#[test]
 fn a_payload_that_was_loaded_stays() {
     let payload = "(i64.store (i32.const 0) (i64.const 0xfff4_0000_0000_1234))";
     for body in [

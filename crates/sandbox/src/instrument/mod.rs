@@ -22,7 +22,7 @@ use crate::info::ModuleInfo;
 use crate::profile::ProfileError;
 
 /// Version of what is injected and of the fuel table; part of the chain's rules and of every cache key.
-pub const INSTRUMENTER_VERSION: u32 = 3;
+pub const INSTRUMENTER_VERSION: u32 = 4;
 /// Names with this prefix belong to the instrumenter.
 pub const RESERVED_PREFIX: &str = "__noria_";
 /// Exported mutable `i64` global: fuel left, negative once the limit was passed.

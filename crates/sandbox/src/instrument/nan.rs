@@ -153,6 +153,15 @@ impl NanFlow {
                 self.observe(value);
                 self.stack.push(Value::Clean);
             }
+            FloatRole::Lanes => {
+                let mut clean = true;
+                for _ in 0..takes {
+                    let value = self.pop();
+                    self.observe(value);
+                    clean &= self.is_clean_once_observed(value);
+                }
+                self.stack.push(constant(clean));
+            }
             FloatRole::Absolute => {
                 // A canonical NaN stays one.
                 let value = match self.pop() {
@@ -295,6 +304,18 @@ impl NanFlow {
     fn observe(&mut self, value: Value) {
         if let Value::From { point, .. } = value {
             self.points[point as usize].observed = true;
+        }
+    }
+
+    /// Whether a value has no NaN with bits of its own where it is observed. Canonical lanes of single precision have none
+    /// in the other shape either; two of them that are taken for a double are no NaN at all.
+    fn is_clean_once_observed(&self, value: Value) -> bool {
+        match value {
+            Value::Clean => true,
+            Value::From { point, direct: true } => {
+                matches!(self.points[point as usize].shape, Some(Shape::F32 | Shape::F32x4))
+            }
+            Value::From { direct: false, .. } | Value::Exact => false,
         }
     }
 

@@ -176,7 +176,7 @@ impl Generator {
 
     /// Between types and shapes.
     fn across(&mut self, ty: &str, depth: u32) -> String {
-        match (ty, self.below(6)) {
+        match (ty, self.below(7)) {
             ("f32", 0 | 1) => format!("(f32.demote_f64 {})", self.value("f64", depth)),
             ("f32", 2 | 3) => format!("(f32x4.extract_lane {} {})", self.below(4), self.value("v128", depth)),
             ("f32", _) => format!("(f32.convert_i64_s (i64.trunc_sat_f64_s {}))", self.value("f64", depth)),
@@ -189,10 +189,14 @@ impl Generator {
                 format!("(f64x2.replace_lane {} {vector} {scalar})", self.below(2))
             }
             (_, 2) => {
+                let (vector, scalar) = (self.value("v128", depth), self.value("f32", depth));
+                format!("(f32x4.replace_lane {} {vector} {scalar})", self.below(4))
+            }
+            (_, 3) => {
                 let name = self.pick(&["f64x2.promote_low_f32x4", "f32x4.demote_f64x2_zero"]);
                 format!("({name} {})", self.value("v128", depth))
             }
-            (_, 3) => {
+            (_, 4) => {
                 let name =
                     self.pick(&["f64x2.convert_low_i32x4_s", "f32x4.convert_i32x4_u", "i32x4.trunc_sat_f32x4_s"]);
                 format!("({name} {})", self.value("v128", depth))
