@@ -31,7 +31,7 @@ from noria.market.miner.session import INLINE_QUEUED_MAX, WINDOW
 from noria.network.peers import PeerId
 from noria.network.transport import Request
 from noria.primitives.types import Address
-from noria.work.ids import ProgramId
+from noria.work.ids import ProgramId, blob_id
 from tests.market.miner.world import MINER, PRICE, PROTOCOL, STRANGER, Boss, Miner, declined
 from tests.work.modules import turns
 
@@ -132,6 +132,23 @@ def test_an_input_that_is_too_long_in_all() -> None:
     refused = check_unit(Unit(1, 1, [half, BytesPart(b"x"), half]))
     assert refused is not None
     assert refused.reason == "input-too-large"
+
+
+async def test_a_blob_that_is_not_as_long_as_it_is_said_to_be(miner: Miner, echo: ProgramId) -> None:
+    miner.chain.open(program=echo)
+    boss = Boss(miner, echo)
+    await boss.hello()
+    data = bytes(100_000)
+    name = blob_id(data)
+    assert (await boss.put(name, data)).complete
+    # Sizes are summed up before anything is joined: what is said must be what is here.
+    understated = boss.unit(1, *[BlobPart(name, 0)] * 16)
+    overstated = boss.unit(2, BlobPart(name, len(data)), BlobPart(name, len(data) + 1))
+    right = boss.unit(3, BlobPart(name, len(data)))
+    refused = await boss.order(understated, overstated, right, allow=10**12)
+    assert refused == [(1, "blob-size"), (2, "blob-size")]
+    await boss.collect_all(1)
+    assert list(boss.results) == [3]
 
 
 async def test_a_window_that_is_full(miner: Miner, spin: ProgramId) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from noria.market.messages import INLINE_BYTES_MAX, PIECE_BYTES_MAX, BlobPart
+from noria.market.miner.work import JOIN_BYTES_MAX
 from noria.market.typed_data import seal
 from noria.work.ids import ProgramId, blob_id, program_id
 from noria.work.receipts import Status
@@ -279,6 +280,22 @@ async def test_parts_of_inputs_are_put_once_and_used_often(miner: Miner, echo: P
     await boss.hello()
     await boss.order(boss.unit(4, part))
     await boss.collect_all(4)
+
+
+async def test_a_long_input_is_put_together_outside_the_event_loop(miner: Miner, echo: ProgramId) -> None:
+    boss = await working(miner, echo)
+    shared = bytes(JOIN_BYTES_MAX // 2)
+    name = blob_id(shared)
+    assert (await boss.put(name, shared)).complete
+    part = BlobPart(name, len(shared))
+    assert await boss.order(boss.unit(1, b"1", part, part), allow=ENOUGH) == []
+    # The bytes are in memory, and still nothing has been joined before the order was answered.
+    (session,) = miner.service.status().sessions
+    assert session.running == 1
+    assert session.units[1].future is None
+    await boss.collect_all(1, taken=[])
+    output = boss.results[1].output
+    assert output == (b"1" + shared)[: len(output)]
 
 
 async def test_what_is_put_must_be_what_it_is_called(miner: Miner, echo: ProgramId) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -131,6 +132,28 @@ def check_unit(unit: Unit, fuel_limit_max: int = UNIT_FUEL_MAX) -> Refused | Non
     size = input_bytes(unit)
     if size > INPUT_BYTES_MAX:
         return Refused(unit.number, "input-too-large", f"{size} bytes; at most {INPUT_BYTES_MAX}")
+    return None
+
+
+def check_blobs(unit: Unit, sizes: Mapping[bytes, int]) -> Refused | None:
+    """Return why a unit is not taken whose parts are not here, or not as long as it says; None if they are.
+
+    Parameters
+    ----------
+    unit
+        The unit.
+    sizes
+        Bytes of each blob that is here.
+    """
+    for part in unit.parts:
+        if not isinstance(part, BlobPart):
+            continue
+        size = sizes.get(part.blob)
+        if size is None:
+            return Refused(unit.number, "blob-missing", part.blob.hex())
+        if size != part.size:
+            message = f"blob {part.blob.hex()} has {size} bytes, not {part.size}"
+            return Refused(unit.number, "blob-size", message)
     return None
 
 

@@ -99,7 +99,7 @@ class Deliveries:
         if is_program:
             here = await asyncio.to_thread(self.program, ProgramId(Hash32(request.blob))) is not None
         else:
-            here = await self.has(place, request.blob)
+            here = await self.hold(place, request.blob) is not None
         if here:
             return Stored(request.size, True)
         self._check_room(place, request.size)
@@ -140,23 +140,20 @@ class Deliveries:
 
     # ------------------------------------------------------------ blobs
 
-    async def has(self, place: int, blob: bytes) -> bool:
-        """Tell whether a blob is here, and hold it for the place if it is."""
-        if blob in self._here[place]:
-            return True
+    async def hold(self, place: int, blob: bytes) -> int | None:
+        """Hold a blob for the place if it is here; return its length, None if it is not."""
+        known = self._here[place].get(blob)
+        if known is not None:
+            return known
         try:
             data = await asyncio.to_thread(self._hold, place, BlobId(Hash32(blob)))
         except BlobMissing:
-            return False
+            return None
         except BlobStoreError as error:
             raise _no_room(error) from None
         self._check_room(place, len(data))
         self._note(place, blob, data)
-        return True
-
-    def size(self, place: int, blob: bytes) -> int | None:
-        """Return the length of a blob that the place holds."""
-        return self._here[place].get(blob)
+        return len(data)
 
     def _hold(self, place: int, blob: BlobId) -> bytes:
         self._store.pin(blob, _holder(place))

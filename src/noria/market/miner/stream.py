@@ -211,9 +211,9 @@ class WorkStream:
             session.flush = False
         refused = await self._check_program(session, order.units)
         if not refused:
-            missing = await self._missing(session.record.id, order.units)
+            sizes = await self._sizes(session.record.id, order.units)
             for unit in order.units:
-                found = _without(unit, missing) or session.order(unit)
+                found = admission.check_blobs(unit, sizes) or session.order(unit)
                 if found is not None:
                     refused.append(found)
         self._places.release(session)
@@ -229,10 +229,11 @@ class WorkStream:
             return []
         return [Refused(unit.number, "program", problem[:500]) for unit in units]
 
-    async def _missing(self, place: int, units: Sequence[Unit]) -> set[bytes]:
-        """Return blobs that are not here; those that are, are held for the place."""
+    async def _sizes(self, place: int, units: Sequence[Unit]) -> dict[bytes, int]:
+        """Return how long the blobs are that are here; they are held for the place."""
         wanted = {part.blob for unit in units for part in unit.parts if isinstance(part, BlobPart)}
-        return {blob for blob in wanted if not await self._deliveries.has(place, blob)}
+        found = {blob: await self._deliveries.hold(place, blob) for blob in wanted}
+        return {blob: size for blob, size in found.items() if size is not None}
 
     def _raise_allow(self, live: Live, allow: Allow | None) -> None:
         if allow is None:
@@ -301,10 +302,3 @@ class WorkStream:
             except BlobStoreError as error:
                 raise Declined("busy", f"the output cannot be read: {type(error).__name__}") from None
         return Piece(output[read.offset : read.offset + PIECE_BYTES_MAX])
-
-
-def _without(unit: Unit, missing: set[bytes]) -> Refused | None:
-    for part in unit.parts:
-        if isinstance(part, BlobPart) and part.blob in missing:
-            return Refused(unit.number, "blob-missing", part.blob.hex())
-    return None

@@ -21,10 +21,20 @@ from noria.primitives.background import BackgroundTasks
 from noria.primitives.types import Hash32
 from noria.work.blob_errors import BlobStoreError
 from noria.work.ids import ProgramId, blob_id
-from noria.work.workers import InputTooLarge, InvalidProgram, Outcome, PoolClosed, UnitFuture, WorkerPool
+from noria.work.workers import (
+    InputTooLarge,
+    InvalidProgram,
+    Outcome,
+    PoolClosed,
+    ProgramSource,
+    UnitFuture,
+    WorkerPool,
+)
 
 AHEAD: Final = 2
 """Units in the pool for each worker: while one runs, the next is there already."""
+JOIN_BYTES_MAX: Final = 1 << 20
+"""Longest input that is put together in the event loop; a longer one is in a thread."""
 
 _log = structlog.get_logger(__name__)
 
@@ -110,36 +120,37 @@ class Workshop:
             unit.future.stop()
 
     def _begin(self, unit: OrderedUnit) -> None:
-        pieces = [
+        source = self._deliveries.program(ProgramId(Hash32(unit.session.record.program)))
+        if source is None:
+            self._give_up(unit, "program", "its module is not here any more: put it again")
+            return
+        found = [
             self._deliveries.cached(part.blob) if isinstance(part, BlobPart) else part.data
             for part in unit.parts
         ]
-        if any(piece is None for piece in pieces):
-            self._tasks.spawn(self._load(unit))
+        pieces = [piece for piece in found if piece is not None]
+        if len(pieces) < len(found) or sum(map(len, pieces)) > JOIN_BYTES_MAX:
+            self._tasks.spawn(self._load(unit, source))
         else:
-            self._submit(unit, b"".join(piece for piece in pieces if piece is not None))
+            self._submit(unit, source, b"".join(pieces))
 
-    async def _load(self, unit: OrderedUnit) -> None:
+    async def _load(self, unit: OrderedUnit, source: ProgramSource) -> None:
         place = unit.session.record.id
         try:
             pieces = [
                 await self._deliveries.load(place, part.blob) if isinstance(part, BlobPart) else part.data
                 for part in unit.parts
             ]
+            data = await asyncio.to_thread(b"".join, pieces)
         except BlobStoreError as error:
             self._give_up(unit, "machine", f"a part of the input cannot be read: {type(error).__name__}")
         except BaseException:
             self._in_pool -= 1
             raise
         else:
-            self._submit(unit, b"".join(pieces))
+            self._submit(unit, source, data)
 
-    def _submit(self, unit: OrderedUnit, data: bytes) -> None:
-        program = ProgramId(Hash32(unit.session.record.program))
-        source = self._deliveries.program(program)
-        if source is None:
-            self._give_up(unit, "program", "its module is not here any more: put it again")
-            return
+    def _submit(self, unit: OrderedUnit, source: ProgramSource, data: bytes) -> None:
         if unit.session.units.get(unit.number) is not unit:
             self._give_up(unit, "cancelled", "")
             return
