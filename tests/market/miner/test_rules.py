@@ -211,6 +211,49 @@ def record() -> PlaceRecord:
     )
 
 
+def session() -> Session:
+    return Session(record(), JOB, PLACE, Signing(ROOT, MINER, b"secret", WEIGHT), pinned=True)
+
+
+def finished(unit: OrderedUnit, fuel: int = 1, milliseconds: int = 1, long: bytes | None = None) -> Finished:
+    """What came of a unit; with a long output where there is one."""
+    output = b"output" if long is None else long
+    return Finished(
+        unit=UnitId(Hash32(unit.number.to_bytes(32, "big"))),
+        input=blob_id(b""),
+        input_bytes=0,
+        status=Status.OK,
+        fuel=fuel,
+        output_id=blob_id(output),
+        output=output if long is None else None,
+        output_bytes=len(output),
+        log=b"",
+        milliseconds=milliseconds,
+    )
+
+
+def test_numbers_have_their_room_before_their_units_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(number_sets, "RANGES_MAX", 4)
+    place = session()
+    place.record.allow_total = CAP
+    place.record.spent.add(1_000)
+    orders = [place.order(Unit(number, 100, [])) for number in (10, 20, 30, 40)]
+    assert [None if each is None else each.reason for each in orders] == [None, None, None, "full"]
+    while place.may_begin():
+        unit = place.begin()
+        place.finish(unit, finished(unit))
+    made = place.release()
+    assert [each.index for each in made] == [0, 1, 2]
+    assert len(list(place.record.spent.ranges())) == 4
+    # What is taken back makes room again.
+    monkeypatch.setattr(number_sets, "RANGES_MAX", 5)
+    place.released(made)
+    assert place.order(Unit(50, 100, [])) is None
+    assert place.order(Unit(60, 100, [])) is not None
+    place.cancel([50])
+    assert place.order(Unit(60, 100, [])) is None
+
+
 class OnePlace(RuleBasedStateMachine):
     """Whatever a requester says and however units end, in any order."""
 

@@ -13,6 +13,7 @@ from noria.market.messages import Approval
 from noria.market.miner.admission import Declined
 from noria.market.miner.batching import PATIENCE_BLOCKS, WORTH
 from noria.market.miner.journal import JournalForeign, open_journal
+from noria.market.miner.settling import Settler
 from noria.primitives.types import Address, Hash32
 from noria.work.batches import verify_draw
 from noria.work.ids import ProgramId
@@ -287,6 +288,30 @@ async def test_a_journal_that_cannot_be_written_releases_nothing(miner: Miner, e
     with pytest.raises(Declined, match=r"^busy: .*journal"):
         await boss.collect(0)
     assert boss.results == {}
+
+
+async def test_a_place_that_cannot_be_settled_stops_and_goes_on_when_it_can(
+    miner: Miner, echo: ProgramId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boss = await done(miner, echo, units=1)
+    (session,) = miner.service.status().sessions
+
+    async def broken(settler: Settler) -> bool:
+        raise RuntimeError("nobody has thought of this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Settler, "_act", broken)
+        miner.chain.mine()
+        await miner.settled(lambda: session.problem)
+        assert await boss.order(boss.unit(7, b"x")) == [(7, "full")]
+        # What it has is told all the same.
+        assert (await boss.collect(0)).results == []
+    miner.chain.mine()
+    await miner.settled(lambda: not session.problem)
+    assert await boss.order(boss.unit(7, b"7")) == []
+    await boss.collect_all(2)
+    miner.chain.close()
+    await all_paid(miner, boss)
 
 
 async def test_another_miners_journal_is_refused(tmp_path: Path) -> None:

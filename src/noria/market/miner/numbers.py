@@ -48,9 +48,9 @@ class NumberSet:
         """Return (first, last) of each range, in order."""
         return zip(self._firsts, self._lasts, strict=True)
 
-    def has_room(self) -> bool:
-        """Tell whether any number may be added."""
-        return len(self._firsts) < RANGES_MAX
+    def has_room(self, count: int = 1) -> bool:
+        """Tell whether any so many numbers may be added."""
+        return len(self._firsts) + count <= RANGES_MAX
 
     def add(self, number: int) -> None:
         """Add a number; one that is there changes nothing.

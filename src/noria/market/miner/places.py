@@ -281,6 +281,15 @@ class Places:
             except JournalError as error:
                 self.fail(error)
                 return
+            except Exception as error:
+                # Work that may not be paid must not go on; the next block is another chance.
+                _log.exception("market_step_failed", job=session.record.job, k=session.record.k)
+                session.problem = f"this miner cannot settle the job: {type(error).__name__}"
+            else:
+                if session.problem:
+                    session.problem = ""
+                    self.release(session)
+                    self.shop.fill()
             await asyncio.sleep(PAUSE_SECONDS)
         self._leave(live)
         await asyncio.to_thread(self._release_blobs, session.record.id)

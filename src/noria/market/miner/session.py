@@ -71,6 +71,8 @@ class Session:
         Whether the present chain has this place.
     closing
         Whether the job is over: nothing more is run or released.
+    problem
+        Why nothing more is run or released although the job goes on; empty if all is well.
     paid, credited
         Wei and weight that have come of its receipts, final or not.
     spent_seconds
@@ -85,6 +87,7 @@ class Session:
         self.peer: str | None = None
         self.is_here = True
         self.closing = False
+        self.problem = ""
         self.flush = False
         self.spent_seconds = 0.0
         self.paid, self.credited = record.paid, record.credited
@@ -133,7 +136,11 @@ class Session:
         return unit.finished.fuel * self.price
 
     def _pays_for_next(self) -> bool:
-        return bool(self._held) and not self.closing and self.is_here and self.needed <= self.budget
+        return bool(self._held) and self._goes_on and self.needed <= self.budget
+
+    @property
+    def _goes_on(self) -> bool:
+        return self.is_here and not self.closing and not self.problem
 
     # ------------------------------------------------------------ orders
 
@@ -163,13 +170,16 @@ class Session:
         number = unit.number
         if self.closing:
             return Refused(number, "closing", "the job is over")
+        if self.problem:
+            return Refused(number, "full", self.problem)
         if len(self.units) >= WINDOW or len(self.results) >= UNTAKEN_MAX:
             return Refused(number, "full", f"{len(self.units)} units are here: take results, or wait")
         if self._untaken_bytes > UNTAKEN_BYTES_MAX or len(self.failures) >= FAILURES_MAX:
             return Refused(number, "full", "too much is here that was not taken")
         if self._inline_bytes + inline_bytes(unit) > INLINE_QUEUED_MAX:
             return Refused(number, "full", "too many bytes of input wait: put what they share as a blob")
-        if not self.record.spent.has_room():
+        # Each unit that is under way has its room already: a receipt without one would leave a gap.
+        if not self.record.spent.has_room(len(self.units) + 1):
             return Refused(number, "full", "its numbers are too scattered: count them up one by one")
         if len(self._held) >= UNRELEASED_MAX:
             return Refused(number, "unpaid", f"{len(self._held)} results wait for an allow of {self.needed}")
@@ -196,7 +206,7 @@ class Session:
 
     def may_begin(self) -> bool:
         """Tell whether a unit waits and may begin."""
-        return bool(self._queue) and self.is_here and not self.closing and self.unreleased < UNRELEASED_MAX
+        return bool(self._queue) and self._goes_on and self.unreleased < UNRELEASED_MAX
 
     def begin(self) -> OrderedUnit:
         """Take the next unit out of the queue; `may_begin` has said that there is one."""
@@ -316,14 +326,14 @@ class Session:
         """Give receipts to all results that the allow covers, in order; they are told once `released`."""
         made = []
         while self._pays_for_next():
-            unit = self._held.popleft()
-            unit.state = UnitState.RELEASING
-            made.append(self._receipt(unit))
+            made.append(self._receipt(self._held[0]))
+            self._held.popleft().state = UnitState.RELEASING
         return made
 
     def _receipt(self, unit: OrderedUnit) -> ReceiptRecord:
         record, finished, signing = self.record, unit.finished, self._signing
         assert finished is not None
+        record.spent.add(unit.number)
         weight = self._weight(unit, finished)
         receipt = Receipt(
             genesis_root=signing.genesis_root,
@@ -342,7 +352,6 @@ class Session:
         record.earned += finished.fuel * self.price
         record.fuel += finished.fuel
         record.weight += weight
-        record.spent.add(unit.number)
         return ReceiptRecord(
             index=receipt.index,
             number=unit.number,
