@@ -122,10 +122,11 @@ class Network:
         parameters: ChainParameters = PARAMETERS,
         grant: int = 10**6,
         liars: dict[int, Callable[[int, Outcome], Outcome]] | None = None,
+        genesis_seconds: int = GENESIS_SECONDS,
     ) -> None:
-        self.folder, self.scheme, self.signer = folder, scheme, signer
+        self.folder, self.scheme, self.signer, self.genesis_seconds = folder, scheme, signer, genesis_seconds
         self.machine = Machine(folder / "compiled")
-        base = dev_spec([account.address for account in dev_accounts()], GENESIS_SECONDS)
+        base = dev_spec([account.address for account in dev_accounts()], genesis_seconds)
         origin = origin_root("drawn", base.chain_id, base.timestamp)
         self.batches = [
             genesis_batch(self.machine, number, origin, (liars or {}).get(number)) for number in range(miners)
@@ -158,7 +159,7 @@ class Network:
         self.cut: set[frozenset[int]] = set()
 
     def wall(self) -> float:
-        return GENESIS_SECONDS + asyncio.get_running_loop().time()
+        return self.genesis_seconds + asyncio.get_running_loop().time()
 
     async def add(
         self, number: int | None = None, *, mines: bool = True, name: str = "", lag: float = 0.0

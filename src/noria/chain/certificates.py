@@ -212,7 +212,7 @@ class CertificateChecker:
         ) as error:  # fmt: skip
             _log.error("certificate_not_checked", block=check.root.hex(), error=str(error))
             return CheckState.UNDECIDED
-        if refutation(certificate, again) is None or _result(again) != _result(outcome):
+        if not confirms(certificate, outcome, again):
             _log.error(
                 "engines_disagree",
                 block=check.root.hex(),
@@ -264,6 +264,14 @@ def refutation(certificate: Certificate, outcome: Outcome) -> CertificateRefuted
     except CertificateRefuted as refuted:
         return refuted
     return None
+
+
+def confirms(certificate: Certificate, outcome: Outcome, again: Outcome) -> bool:
+    """Tell whether a second engine confirms the outcome that has refuted a certificate.
+
+    If it does not, it is this machine that computes wrongly, and nobody is accused.
+    """
+    return refutation(certificate, again) is not None and _result(again) == _result(outcome)
 
 
 def _result(outcome: Outcome) -> tuple[int, bytes, int]:

@@ -16,12 +16,13 @@ from typing import Final
 
 from noria._core import Engine
 from noria.chain.block_store import BlockBody, BlockStore, StoredBlock
-from noria.chain.certificates import refutation
+from noria.chain.certificates import confirms, refutation
 from noria.chain.chain_service import ChainService
 from noria.chain.recovery import open_chain
 from noria.chain.service import Chain
 from noria.chain.unit_runner import PoolRunner
-from noria.consensus.blocks import Block, decode_block
+from noria.consensus.blocks import Block
+from noria.consensus.payloads import read_payload_header
 from noria.consensus.sent_block import SentBlock, encode_sent_block
 from noria.consensus.validity import Accepted, Rejected
 from noria.consensus.votes import Checkpoint
@@ -40,6 +41,10 @@ PAGE: Final = 256
 
 class VerificationFailed(NodeError):
     """Something in the store is not what the rules allow; the message names the block and the rule."""
+
+
+class EnginesDisagree(NodeError):
+    """The two engines of this machine do not agree about a unit: it cannot tell whether a block lies."""
 
 
 class NothingToVerify(NodeError):
@@ -91,6 +96,8 @@ async def verify_chain(
     ------
     VerificationFailed
         At the first thing that is wrong.
+    EnginesDisagree
+        Where a certificate differs from what one engine gives, and the second engine gives something else.
     NothingToVerify
         Where there is nothing to verify.
     NodeError, SpecError, BlockStoreError
@@ -149,7 +156,7 @@ async def _replay(
     # A running node goes on: what it holds as final now, the blocks that are read after it must show.
     recorded = next(iter(store.final_checkpoints()), None)
     above = store.not_final()
-    last = 0
+    last, before = 0, replica.rules.genesis_root
     for stored in line(store, above):
         if height is not None and stored.height > height:
             break
@@ -159,39 +166,44 @@ async def _replay(
             break  # Of a branch that the node has given up meanwhile.
         if body is None:
             raise VerificationFailed(f"{_name(stored)}: its bytes are missing")
+        if stored.parent != before:
+            raise VerificationFailed(f"{_name(stored)}: its parent, 0x{stored.parent.hex()}, is missing")
+        before = stored.root
         found = await _block(replica, stored, body)
         outcome = None
         if found.certificate is not None and height in (None, stored.height):
             outcome = await _certificate(runner, stored, found, body)
-        header = replica.execution.engine.header(stored.payload)
-        assert header is not None
-        yield Verified(stored, found, Hash32(header.state_root), outcome)
+        yield Verified(stored, found, read_payload_header(found.payload).state_root, outcome)
     if height is not None and last < height:
         raise NothingToVerify(f"there is no block {height}: the last one is {last}")
     if height is None and recorded is not None:
         if recorded.epoch > replica.tree.final.epoch:
             # The votes may be in a branch that is not the longest.
             for stored in above:
-                if (body := store.body(stored.root)) is not None:
-                    await replica.take(encode_sent_block(SentBlock(body.block, body.input)))
+                is_next = stored.parent in replica.tree and stored.root not in replica.tree
+                if is_next and (body := store.body(stored.root)) is not None:
+                    await _block(replica, stored, body)
         _check_finality(recorded, replica)
 
 
 async def _block(replica: ChainService, stored: StoredBlock, body: BlockBody) -> Block:
-    data = encode_sent_block(SentBlock(body.block, body.input))
+    arrival = replica.arrival(encode_sent_block(SentBlock(body.block, body.input)), "")
+    if isinstance(arrival, Rejected):
+        raise VerificationFailed(f"{_name(stored)}: {arrival.kind}: {arrival.message}")
+    if arrival.root != stored.root:
+        raise VerificationFailed(f"{_name(stored)}: its bytes are another block's, 0x{arrival.root.hex()}")
+    if arrival.block.certificate is not None and body.input is None:
+        raise VerificationFailed(f"{_name(stored)}: the input of its certificate's unit is missing")
     try:
         async with asyncio.timeout(BLOCK_SECONDS):
-            finding = await replica.take(data)
+            finding = await replica.take_arrival(arrival)
     except TimeoutError:
         raise VerificationFailed(f"{_name(stored)}: no verdict within {BLOCK_SECONDS:g} s") from None
     if isinstance(finding, Rejected):
         raise VerificationFailed(f"{_name(stored)}: {finding.kind}: {finding.message}")
     if not isinstance(finding, Accepted):
         raise VerificationFailed(f"{_name(stored)}: it does not continue the chain ({finding})")
-    known = replica.tree.get(stored.root) or replica.store.block(stored.root)
-    if known is None:
-        raise VerificationFailed(f"{_name(stored)}: its bytes are another block's")
-    return decode_block(body.block)
+    return arrival.block
 
 
 async def _certificate(runner: PoolRunner, stored: StoredBlock, block: Block, body: BlockBody) -> Outcome:
@@ -200,9 +212,15 @@ async def _certificate(runner: PoolRunner, stored: StoredBlock, block: Block, bo
     assert body.input is not None, "a block without its input is not accepted"
     outcome = await runner.run(certificate.program, body.input, certificate.fuel_limit)
     refuted = refutation(certificate, outcome)
-    if refuted is not None:
-        raise VerificationFailed(f"{_name(stored)}: its certificate is a lie: {refuted}")
-    return outcome
+    if refuted is None:
+        return outcome
+    again = await runner.confirm(certificate.program, body.input, certificate.fuel_limit)
+    if not confirms(certificate, outcome, again):
+        raise EnginesDisagree(
+            f"{_name(stored)}: this machine's two engines do not agree about the unit of its certificate,"
+            " so that it cannot be judged here: check the memory and software of this machine"
+        )
+    raise VerificationFailed(f"{_name(stored)}: its certificate is a lie: {refuted}")
 
 
 def _check_finality(recorded: Checkpoint, replica: ChainService) -> None:
