@@ -117,6 +117,9 @@ _voted: uint256[WORDS][65538]
 _asleep_words: uint256
 _asleep: uint256[WORDS]
 
+# First block of the last block's epoch; that of genesis counts as the first of its own.
+_epoch_start: uint256
+
 # Root of the snapshot of an epoch, from the first block of the epoch before it on.
 snapshot_root: public(HashMap[uint256, bytes32])
 
@@ -139,6 +142,7 @@ def begin_block(prev_randao: bytes32):
     epoch: uint256 = self._slot() // EPOCH_SLOTS
     if epoch > self._epoch:
         self._epoch = epoch
+        self._epoch_start = block.number
         self._tell_epoch(epoch)
     extcall RewardPool(REWARD_POOL).pay_proposer(block.coinbase)
 
@@ -179,6 +183,7 @@ def begin_slot(
         assert len(snapshot_roots) == 0, "Consensus: snapshots are for an epoch's first block"
     if epoch > before:
         self._epoch = epoch
+        self._epoch_start = block.number
         self._eta = self._blake3(concat(b"noria/eta/1", self._running, convert(convert(epoch, uint64), bytes8)))
         self._open(before, epoch, members)
         for sleepers: Sleepers in fallen_asleep:
@@ -307,6 +312,19 @@ def prev_randao(block_number: uint256) -> bytes32:
     @param block_number Number of the block.
     @return The value that the block's header carries.
     """
+    return self._prev_randao(block_number)
+
+@external
+@view
+def draw_randao(block_number: uint256) -> bytes32:
+    """
+    @notice As `prev_randao`, but of no block before the current epoch: of its first block instead.
+    """
+    return self._prev_randao(max(block_number, self._epoch_start))
+
+@internal
+@view
+def _prev_randao(block_number: uint256) -> bytes32:
     if block_number == block.number:
         return block.prevrandao
     assert block_number < block.number, "Consensus: block is in the future"

@@ -13,7 +13,7 @@
 """
 
 interface Consensus:
-    def prev_randao(block_number: uint256) -> bytes32: view
+    def draw_randao(block_number: uint256) -> bytes32: view
 
 struct Drawn:
     miner: address
@@ -293,8 +293,9 @@ def close(job: uint256):
 @external
 def assign(job: uint256):
     """
-    @notice Draw a job's miners, 2 to 64 blocks after it was opened. The draws are fixed by the prevRandao of the first
-            block after that in which it was opened: whoever calls, and when, changes nothing but who is registered.
+    @notice Draw a job's miners, 2 to 64 blocks after it was opened. Within an epoch the draws are fixed, whoever calls: by the
+            prevRandao of the first block after that in which the job was opened, or of the epoch's first block if that is
+            later, and by the terms with which miners entered the epoch. So nobody who knows them can still change them.
     """
     head: uint256 = self._require_job(job)
     assert (head & STATE_BITS) >> STATE_AT == OPEN, "JobMarket: assigned already, or over"
@@ -302,7 +303,7 @@ def assign(job: uint256):
     assert block.number >= opened + ASSIGN_AFTER, "JobMarket: too early to assign"
     assert block.number <= opened + ASSIGN_WITHIN, "JobMarket: too late to assign"
     miners: uint256 = (head >> MINERS_AT) & 255
-    randao: bytes32 = staticcall Consensus(CONSENSUS).prev_randao(opened + 1)
+    randao: bytes32 = staticcall Consensus(CONSENSUS).draw_randao(opened + 1)
     places: uint256 = self._draw(job, head, randao, [], miners)
     if places < miners:
         money: uint256 = self._money[job]

@@ -42,6 +42,22 @@ struct Miner:
     holds: uint256
     peer_id: Bytes[64]
 
+# A miner as it is stored: `times` has `jailed_until` in its low 128 bits and `changed` above, for a draw reads both.
+struct Record:
+    place: uint256
+    bls_head: bytes32
+    bls_tail: bytes16
+    bond: uint256
+    unbonding: uint256
+    free_epoch: uint256
+    capacity: uint256
+    ask_price: uint256
+    life_epoch: uint256
+    times: uint256
+    slashed: uint256
+    holds: uint256
+    peer_id: Bytes[64]
+
 # What consensus reads.
 struct Row:
     miner: address
@@ -99,6 +115,8 @@ BLS_VERIFY: constant(address) = 0x4E6f726961000000000000000000000000000102
 SIZE: constant(uint256) = 65536
 LEVELS: constant(uint256) = 17
 PAGE: constant(uint256) = 256
+LOW_96: constant(uint256) = 2**96 - 1
+LOW_128: constant(uint256) = 2**128 - 1
 
 GENESIS_SECONDS: immutable(uint256)
 EPOCH_SECONDS: immutable(uint256)
@@ -108,7 +126,7 @@ BOND_MIN: immutable(uint256)
 BOND_PER_CAPACITY: immutable(uint256)
 MINERS_MAX: immutable(uint256)
 
-_miners: HashMap[address, Miner]
+_miners: HashMap[address, Record]
 # Who has shown that a BLS key is its own; the key is hashed.
 key_owner: public(HashMap[bytes32, address])
 
@@ -118,7 +136,9 @@ _free_count: uint256
 _free: uint256[SIZE]
 _at: address[SIZE]
 
-# Node i sums the capacities of indices i - (i & -i) to i - 1.
+# Node i sums the capacities of indices i - (i & -i) to i - 1. It holds the sum as it is now, the one with which the epoch of
+# its last change began, and that epoch plus 1; 96, 96 and 64 bits. So a draw can go by the capacities with which the current
+# epoch began: whoever knows a seed cannot change any more whom it names.
 _tree: uint256[65537]
 
 # Wei that could not be paid because the recipient refused them.
@@ -151,7 +171,7 @@ def register(bls_key: Bytes[48], proof: Bytes[96], peer_id: Bytes[64], capacity:
     @param capacity Fuel per epoch for which the miner stands ready; the bond must cover it.
     @param ask_price Least price of a fuel, wei.
     """
-    miner: Miner = self._miners[msg.sender]
+    miner: Record = self._miners[msg.sender]
     assert miner.place == 0, "MinerRegistry: registered already"
     assert len(bls_key) == 48, "MinerRegistry: a BLS key has 48 bytes"
     assert len(proof) == 96, "MinerRegistry: a proof of possession has 96 bytes"
@@ -185,11 +205,12 @@ def register(bls_key: Bytes[48], proof: Bytes[96], peer_id: Bytes[64], capacity:
 @external
 def update(peer_id: Bytes[64], capacity: uint256, ask_price: uint256):
     """
-    @notice Change the terms, at once; one change per epoch, of which registration is one.
+    @notice Change the terms, at once; one change per epoch, of which registration is one. Until the epoch ends the miner is
+            not drawn, and draws go by the capacity before.
     """
     self._require_registered(msg.sender)
     epoch: uint256 = self._epoch()
-    assert self._miners[msg.sender].changed <= epoch, "MinerRegistry: one change per epoch"
+    assert self._miners[msg.sender].times >> 128 <= epoch, "MinerRegistry: one change per epoch"
     self._set_terms(msg.sender, epoch, peer_id, capacity, ask_price)
 
 @external
@@ -281,7 +302,8 @@ def slash(miner: address, prover: address):
     self._miners[miner].unbonding = 0
     # The place stays taken for as long as an unbonding would have lasted.
     self._miners[miner].free_epoch = epoch + UNBONDING_EPOCHS
-    self._miners[miner].jailed_until = max(self._miners[miner].jailed_until, epoch + JAIL_EPOCHS)
+    times: uint256 = self._miners[miner].times
+    self._miners[miner].times = max(times & LOW_128, epoch + JAIL_EPOCHS) | (times & ~LOW_128)
     self._miners[miner].slashed = epoch + 1
     self._fit_capacity(miner)
     self._divide(miner, True, taken, empty(address), 0, prover)
@@ -334,7 +356,23 @@ def miner(who: address) -> Miner:
     """
     @notice A miner's record; `place` is 0 for one that is not registered.
     """
-    return self._miners[who]
+    record: Record = self._miners[who]
+    return Miner(
+        place=record.place,
+        bls_head=record.bls_head,
+        bls_tail=record.bls_tail,
+        bond=record.bond,
+        unbonding=record.unbonding,
+        free_epoch=record.free_epoch,
+        capacity=record.capacity,
+        ask_price=record.ask_price,
+        life_epoch=record.life_epoch,
+        jailed_until=record.times & LOW_128,
+        slashed=record.slashed,
+        changed=record.times >> 128,
+        holds=record.holds,
+        peer_id=record.peer_id,
+    )
 
 @external
 @view
@@ -379,7 +417,7 @@ def rows(first: uint256, number: uint256) -> DynArray[Row, PAGE]:
                 bls_tail=self._miners[miner].bls_tail,
                 bond=self._miners[miner].bond,
                 life_epoch=self._miners[miner].life_epoch,
-                jailed_until=self._miners[miner].jailed_until,
+                jailed_until=self._miners[miner].times & LOW_128,
                 slashed=self._miners[miner].slashed,
             )
         )
@@ -391,7 +429,7 @@ def total_capacity() -> uint256:
     """
     @notice Capacity of all miners, fuel per epoch.
     """
-    return self._tree[SIZE]
+    return self._tree[SIZE] & LOW_96
 
 @external
 @view
@@ -405,7 +443,7 @@ def capacity_before(index: uint256) -> uint256:
     for level: uint256 in range(LEVELS):
         if i == 0:
             break
-        total += self._tree[i]
+        total += self._tree[i] & LOW_96
         i &= i - 1
     return total
 
@@ -413,9 +451,11 @@ def capacity_before(index: uint256) -> uint256:
 @view
 def draw(seed: bytes32) -> Drawn:
     """
-    @notice The miner that a seed names, each as likely as its share of the capacity.
+    @notice The miner that a seed names, each as likely as its share of the capacity with which this epoch began. One that has
+            changed its terms since then is not eligible.
     """
-    total: uint256 = self._tree[SIZE]
+    epoch: uint256 = self._epoch()
+    total: uint256 = self._at_start_of(epoch, self._tree[SIZE])
     assert total > 0, "MinerRegistry: no capacity to draw from"
     target: uint256 = convert(seed, uint256) % total
     given: uint256 = self.indices
@@ -424,12 +464,14 @@ def draw(seed: bytes32) -> Drawn:
     for level: uint256 in range(LEVELS - 1):
         # From the first index on that was never given there is no capacity: nothing to read.
         if index + step < given:
-            before: uint256 = self._tree[index + step]
+            before: uint256 = self._at_start_of(epoch, self._tree[index + step])
             if before <= target:
                 target -= before
                 index += step
         step = step >> 1
-    return self._offer(self._at[index])
+    drawn: Drawn = self._offer(self._at[index])
+    drawn.eligible = drawn.eligible and self._miners[drawn.miner].times >> 128 <= epoch
+    return drawn
 
 # ---------------------------------------------------------------- inside
 
@@ -439,13 +481,20 @@ def _epoch() -> uint256:
     return (block.timestamp - GENESIS_SECONDS) // EPOCH_SECONDS
 
 @internal
+@pure
+def _at_start_of(epoch: uint256, node: uint256) -> uint256:
+    if node >> 192 > epoch:
+        return (node >> 96) & LOW_96
+    return node & LOW_96
+
+@internal
 @view
 def _offer(miner: address) -> Drawn:
     return Drawn(
         miner=miner,
         ask_price=self._miners[miner].ask_price,
         eligible=(
-            self._miners[miner].bond >= BOND_MIN and self._epoch() >= self._miners[miner].jailed_until
+            self._miners[miner].bond >= BOND_MIN and self._epoch() >= self._miners[miner].times & LOW_128
         ),
     )
 
@@ -482,7 +531,7 @@ def _set_terms(miner: address, epoch: uint256, peer_id: Bytes[64], capacity: uin
     assert capacity <= self._cover(self._miners[miner].bond), "MinerRegistry: the bond does not cover the capacity"
     self._miners[miner].peer_id = peer_id
     self._miners[miner].ask_price = ask_price
-    self._miners[miner].changed = epoch + 1
+    self._miners[miner].times = (self._miners[miner].times & LOW_128) | ((epoch + 1) << 128)
     self._set_capacity(miner, capacity)
     log Updated(miner=miner, capacity=capacity, ask_price=ask_price)
 
@@ -506,11 +555,15 @@ def _set_capacity(miner: address, capacity: uint256):
     if old == capacity:
         return
     self._miners[miner].capacity = capacity
+    epoch: uint256 = self._epoch()
     i: uint256 = self._miners[miner].place
     for level: uint256 in range(LEVELS):
         if i > SIZE:
             break
-        self._tree[i] = self._tree[i] - old + capacity
+        node: uint256 = self._tree[i]
+        now: uint256 = (node & LOW_96) - old + capacity
+        assert now <= LOW_96, "MinerRegistry: a sum of capacities has 96 bits"
+        self._tree[i] = now | (self._at_start_of(epoch, node) << 96) | ((epoch + 1) << 192)
         i += i & (~i + 1)
 
 @internal

@@ -163,6 +163,18 @@ class Network:
         """The head's."""
         return self.slot // self.spec.parameters.epoch_slots
 
+    def first_block_of_epoch(self) -> int:
+        """Number of the first block of the head's epoch; genesis is of none."""
+        head = self.engine.head
+        epoch_seconds = self.spec.parameters.epoch_slots * self.spec.parameters.slot_seconds
+        begins, first = GENESIS_SECONDS + self.epoch * epoch_seconds, head.number
+        while first > 1:
+            before = self.engine.header(self.engine.canonical_hash(first - 1) or b"")
+            if before is None or before.timestamp < begins:
+                break
+            first -= 1
+        return first
+
     # ------------------------------------------------------------ blocks
 
     def genesis_root(self) -> bytes:

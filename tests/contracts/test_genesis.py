@@ -63,6 +63,16 @@ def test_genesis_miners_are_stored_as_if_they_had_registered(start: Start) -> No
     for number, term in enumerate(terms):
         registered.register(number, **term)
     assert registered.epoch == 0
+    # Who is listed can be drawn at once; those who register can from the next epoch on.
+    assert storage_root(listed, MINER_REGISTRY) != storage_root(registered, MINER_REGISTRY)
+    listed.extend(slot=1)
+    for chain in (listed, registered):
+        chain.grow_to_epoch(1)
+        for number, term in enumerate(terms):
+            chain.send(
+                number, MINER_REGISTRY, "update(bytes,uint256,uint256)",
+                term["peer_id"], 0 if term["capacity"] else 1, term["ask_price"],
+            )  # fmt: skip
     assert storage_root(listed, MINER_REGISTRY) == storage_root(registered, MINER_REGISTRY)
     assert listed.balance(MINER_REGISTRY) == registered.balance(MINER_REGISTRY)
     # What is compared says something: one wei more is another root.

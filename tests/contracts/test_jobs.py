@@ -31,7 +31,7 @@ from tests.contracts.market import (
     market_spec,
     number_of,
 )
-from tests.contracts.network import Reverted, address, genesis_miner
+from tests.contracts.network import Reverted, address, calldata, genesis_miner
 
 OPEN, ASSIGNED, CLOSING, ENDED = 1, 2, 3, 4
 
@@ -148,11 +148,14 @@ def test_a_royalty_is_that_of_the_opening(market: Market) -> None:
 
 # ---------------------------------------------------------------- assign
 
+UPDATE = "update(bytes,uint256,uint256)"
+
 
 def expected_draws(market: Market, job: int, places: int) -> list[int]:
     """Whom the rule of the draw names, one try after the other."""
     opened = job_of(market, job)["opened_block"]
-    randao = market.network.call(CONSENSUS, "prev_randao(uint256)", opened + 1).output
+    first = market.network.first_block_of_epoch()
+    randao = market.network.call(CONSENSUS, "prev_randao(uint256)", max(opened + 1, first)).output
     taken: list[int] = []
     for attempt in range(64):
         if len(taken) == places:
@@ -175,6 +178,35 @@ def test_the_miners_are_those_that_the_draw_names(market: Market) -> None:
         assert places_of(market, job) == [(miner, PRICE, 100_000, 0, 0) for miner in drawn]
         record = job_of(market, job)
         assert (record["state"], record["places"], record["free"]) == (ASSIGNED, 3, 700_000)
+
+
+def test_terms_that_change_after_the_seed_is_known_win_nothing(market: Market) -> None:
+    market.network.grow_to_epoch(2)
+    job = market.open()
+    market.pass_blocks(1)
+    expected = expected_draws(market, job, 3)
+    [missing] = set(range(4)) - set(expected)
+    # Whatever it does to the sums, the same are drawn; and who asks for more than it did is passed over.
+    market.send(missing, MINER_REGISTRY, calldata(UPDATE, b"p", 7, PRICE))
+    market.send(expected[1], MINER_REGISTRY, calldata(UPDATE, b"p", 100, PRICE + 1))
+    assert market.network.epoch == 2
+    assert market.assign(job) == [number for number in expected if number != expected[1]]
+
+
+def test_in_a_later_epoch_the_draw_is_that_epochs(market: Market) -> None:
+    changed = 0
+    for epoch in range(2, 8, 2):
+        market.network.grow_to_epoch(epoch)
+        job = market.open()
+        market.pass_blocks(1)
+        known = expected_draws(market, job, 3)
+        [missing] = set(range(4)) - set(known)
+        market.send(missing, MINER_REGISTRY, calldata(UPDATE, b"p", 100 - epoch, PRICE))
+        market.network.grow_to_epoch(epoch + 1)
+        expected = expected_draws(market, job, 3)
+        assert market.assign(job) == expected
+        changed += known != expected
+    assert changed, "the seed that was known in the epoch before is not used"
 
 
 def test_an_assignment_has_its_time(market: Market) -> None:

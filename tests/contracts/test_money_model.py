@@ -31,6 +31,7 @@ class Miner:
     unbonding: int = 0
     free_epoch: int = 0
     capacity: int = 0
+    known: bool = False
     changed: int = -1
     jailed_until: int = 0
     slashed: int | None = None
@@ -58,7 +59,7 @@ class Money(RuleBasedStateMachine):
         self.network = Network.start(Path(self.folder.name) / "engine", network_spec(2, vault=VAULT))
         self.miners = [Miner() for _ in range(MINERS)]
         for miner in self.miners[:2]:
-            miner.registered, miner.bond, miner.capacity, miner.changed = True, BOND, 100, 0
+            miner.registered, miner.known, miner.bond, miner.capacity = True, True, BOND, 100
         self.burned = self.paid = self.wronged = self.pool = self.fees = self.base_fees = 0
         self.vault = VAULT
         self.floor = SMALL.floor_min_wei
@@ -116,7 +117,7 @@ class Money(RuleBasedStateMachine):
         epoch = self.next_epoch
         if self.block(lambda: self.network.register(number, bond=bond, capacity=capacity), allowed):
             miner.registered, miner.bond, miner.unbonding, miner.free_epoch = True, bond, 0, 0
-            miner.capacity, miner.changed = capacity, epoch
+            miner.capacity, miner.changed, miner.known = capacity, epoch, True
 
     @rule(number=miners, capacity=st.integers(0, 300))
     def update(self, number: int, capacity: int) -> None:
@@ -166,7 +167,7 @@ class Money(RuleBasedStateMachine):
         miner, epoch = self.miners[number], self.next_epoch
         self.reward()
         self.network.extend(guilty=[address(number)])
-        if miner.changed < 0:
+        if not miner.known:
             return
         taken = miner.take(10**30)
         self.burned += taken - taken // 2

@@ -1,6 +1,8 @@
 """MinerRegistry: who may mine, with what bond, and what becomes of it."""
 
 import dataclasses
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -35,6 +37,7 @@ UPDATE = "update(bytes,uint256,uint256)"
 REGISTER = "register(bytes,bytes,bytes,uint256,uint256)"
 PENALISE = "penalise(address,uint256,address,uint256,address)"
 WRONGED = Address(b"\x55" * 20)
+DRAWN = "(address,uint256,bool)"
 
 
 def capacity_of_all(network: Network) -> int:
@@ -121,9 +124,11 @@ def test_there_are_no_more_miners_than_there_may_be(start: Start) -> None:
 
 
 def test_terms_change_at_once_but_once_per_epoch(network: Network) -> None:
+    network.register(5)
     with pytest.raises(Reverted, match="one change per epoch"):
-        network.send(0, MINER_REGISTRY, UPDATE, b"new", 50, 8)
+        network.send(5, MINER_REGISTRY, UPDATE, b"new", 50, 8)
     network.grow_to_epoch(1)
+    network.send(5, MINER_REGISTRY, UPDATE, b"new", 0, 8)
     network.send(0, MINER_REGISTRY, UPDATE, b"new", 50, 8)
     record = network.miner(0)
     assert (record["peer_id"], record["capacity"], record["ask_price"]) == (b"new", 50, 8)
@@ -272,13 +277,12 @@ def test_a_slashed_miner_may_bond_again_and_stay(network: Network) -> None:
 def test_a_jailed_miner_is_drawn_but_not_eligible(network: Network) -> None:
     network.extend(guilty=[address(0)])
     network.send(0, MINER_REGISTRY, "add_bond()", value=1_000)
-    network.grow_to_epoch(1)
     network.send(0, MINER_REGISTRY, UPDATE, b"p", 100, 3)
+    network.grow_to_epoch(1)
     seed = (0).to_bytes(32, "big")
-    drawn = "(address,uint256,bool)"
-    assert network.ask(MINER_REGISTRY, "draw(bytes32)", drawn, seed) == ("0x" + address(0).hex(), 3, False)
+    assert network.ask(MINER_REGISTRY, "draw(bytes32)", DRAWN, seed) == ("0x" + address(0).hex(), 3, False)
     network.grow_to_epoch(SMALL.jail_epochs)
-    assert network.ask(MINER_REGISTRY, "draw(bytes32)", drawn, seed) == ("0x" + address(0).hex(), 3, True)
+    assert network.ask(MINER_REGISTRY, "draw(bytes32)", DRAWN, seed) == ("0x" + address(0).hex(), 3, True)
 
 
 @pytest.mark.parametrize(
@@ -429,6 +433,62 @@ def test_a_draw_finds_the_miner_that_a_sum_over_all_finds(
                 MINER_REGISTRY, "draw(bytes32)", "(address,uint256,bool)", seed.to_bytes(32, "big")
             )
             assert drawn == ("0x" + accounts()[expected].address.hex(), 7, True)
+    finally:
+        network.engine.close()
+
+
+def draws(network: Network, seeds: Sequence[int]) -> list[tuple[str, int, bool]]:
+    return [network.ask(MINER_REGISTRY, "draw(bytes32)", DRAWN, seed.to_bytes(32, "big")) for seed in seeds]
+
+
+def test_nobody_who_knows_a_seed_can_change_whom_it_names(network: Network) -> None:
+    """Within an epoch: neither with capacity, nor by coming or leaving, and a higher price takes no part."""
+    network.grow_to_epoch(1)
+    seeds = [*range(0, 400, 7), 2**256 - 1]
+    before = draws(network, seeds)
+    assert {name for name, _, _ in before} == {"0x" + address(number).hex() for number in range(4)}
+    network.send(0, MINER_REGISTRY, UPDATE, b"p", 1, 3)
+    network.register(5, capacity=90)
+    network.send(1, MINER_REGISTRY, "unbond(uint256)", 1_000)
+    assert capacity_of_all(network) == 1 + 0 + 100 + 100 + 90
+    changed, left = "0x" + address(0).hex(), "0x" + address(1).hex()
+    after = draws(network, seeds)
+    assert [name for name, _, _ in after] == [name for name, _, _ in before]
+    assert all(eligible == (name not in (changed, left)) for name, _, eligible in after)
+    # From the next epoch on all of it counts.
+    network.grow_to_epoch(2)
+    total, capacities = 291, {0: 1, 2: 100, 3: 100, 5: 90}
+    found = Counter(name for name, _, eligible in draws(network, range(total)) if eligible)
+    assert found == {"0x" + address(number).hex(): capacity for number, capacity in capacities.items()}
+    network.grow_to_epoch(4)
+    assert Counter(name for name, _, _ in draws(network, range(total))) == found
+
+
+CHANGES = st.dictionaries(st.integers(0, 4), st.integers(0, 100), max_size=5)
+"""New capacities of an epoch, by miner."""
+
+
+@given(epochs=st.lists(CHANGES, min_size=1, max_size=4))
+@settings(max_examples=8)
+def test_draws_go_by_the_capacities_with_which_the_epoch_began(
+    epochs: list[dict[int, int]], tmp_path_factory: Any
+) -> None:
+    spec = dataclasses.replace(base_spec(), miners=tuple(map(genesis_miner, range(5))))
+    network = Network.start(tmp_path_factory.mktemp("draw"), spec)
+    try:
+        network.extend()
+        capacities = dict.fromkeys(range(5), 100)
+        for epoch, changes in enumerate(epochs):
+            if epoch:
+                network.grow_to_epoch(epoch)
+            entered = dict(capacities)
+            expected = {"0x" + address(number).hex(): share for number, share in entered.items() if share}
+            for number, capacity in changes.items():
+                network.send(number, MINER_REGISTRY, UPDATE, b"p", capacity, 3)
+                capacities[number] = capacity
+                found = Counter(name for name, _, _ in draws(network, range(sum(entered.values()))))
+                assert found == expected
+            assert capacity_of_all(network) == sum(capacities.values())
     finally:
         network.engine.close()
 

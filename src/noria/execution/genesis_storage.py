@@ -25,7 +25,7 @@ _LOW_96: Final = 2**96 - 1
 
 # Places of the fields in MinerRegistry's record of a miner.
 _PLACE, _BLS_HEAD, _BLS_TAIL, _BOND = 0, 1, 2, 3
-_CAPACITY, _ASK_PRICE, _CHANGED, _PEER_ID = 6, 7, 11, 13
+_CAPACITY, _ASK_PRICE, _PEER_ID = 6, 7, 12
 
 
 class _Words:
@@ -58,7 +58,7 @@ class _Words:
 
 
 def registry_storage(miners: Sequence[GenesisMiner]) -> Mapping[Hash32, Hash32]:
-    """Return the storage of `MinerRegistry` after these have registered in epoch 0, in this order."""
+    """Return the storage of `MinerRegistry` as if these had registered before epoch 0, in this order."""
     words = _Words("MinerRegistry")
     for index, miner in enumerate(miners):
         place = index + 1
@@ -69,7 +69,6 @@ def registry_storage(miners: Sequence[GenesisMiner]) -> Mapping[Hash32, Hash32]:
         words.put(record + _BOND, miner.bond)
         words.put(record + _CAPACITY, miner.capacity)
         words.put(record + _ASK_PRICE, miner.ask_price)
-        words.put(record + _CHANGED, 1)
         words.put(record + _PEER_ID, len(miner.peer_id))
         for start in range(0, len(miner.peer_id), WORD_BYTES):
             word = miner.peer_id[start : start + WORD_BYTES]
