@@ -88,6 +88,11 @@ class Silence:
 class Signer(Protocol):
     """A miner's BLS key: `noria.primitives.keys.BlsSecretKey`."""
 
+    @property
+    def public_key(self) -> bytes:
+        """What others check signatures with."""
+        ...
+
     def sign(self, message: bytes) -> BlsSignature:
         """Sign a message."""
         ...
@@ -269,6 +274,10 @@ class Hearsay:
         if self.alarmist is None:
             return
         miner, key = self.alarmist
+        view = self._chain.tree.view(self._chain.head.root)
+        record = None if view is None else view.state.miner(miner)
+        if record is None or record.bls_key != key.public_key:
+            return  # Nobody would believe it, and who sends it would be blamed.
         signature = key.sign(alarm_message(self._chain.rules.genesis_root, root))
         self.mouth.say_alarm(encode_alarm(Alarm(root, miner, signature)))
 

@@ -28,6 +28,7 @@ from noria.consensus.payloads import read_payload_header
 from noria.consensus.sent_block import SentBlock, encode_sent_block
 from noria.consensus.slashing import Evidence
 from noria.consensus.slots import epoch_of, slot_start_seconds
+from noria.consensus.state import MinerRecord
 from noria.consensus.validity import BlockState, NotYet
 from noria.consensus.votes import AggregatedVote, SignedVote, encode_signed_vote, vote_message
 from noria.consensus.voting import Abstain, Cast, WouldBeSlashable, decide_vote, due_tally
@@ -118,7 +119,7 @@ class Miner:
         self._voting = asyncio.Lock()
         self._blocks = self._votes = self._lost = 0
         self._reason = ""
-        self._running = False
+        self._running = self._is_warned = False
         hearsay.alarmist = (address, key)
         chain.listeners.append(_Settled(self))
 
@@ -209,7 +210,23 @@ class Miner:
     def _may_vote(self, view: BlockView, voting_epoch: int, epoch: int) -> bool:
         record = view.state.miner(self._address)
         in_set = snapshot_of(view, voting_epoch).position(self._address) is not None
-        return in_set and record is not None and not record.jailed(epoch)
+        return record is not None and self._is_own(record) and in_set and not record.jailed(epoch)
+
+    def _is_own(self, record: MinerRecord) -> bool:
+        """Tell whether what this key signs counts as the miner's; the first time that it does not, say so."""
+        if record.bls_key == self._key.public_key:
+            return True
+        self._reason = "the key is not the one with which the miner is registered"
+        if not self._is_warned:
+            self._is_warned = True
+            _log.error(
+                "miner_key_differs",
+                miner="0x" + self._address.hex(),
+                registered="0x" + record.bls_key.hex(),
+                given="0x" + self._key.public_key.hex(),
+                advice="nothing is signed: give the registered key's file as miner_keystore, and start again",
+            )
+        return False
 
     # ------------------------------------------------------------ blocks
 
@@ -273,7 +290,7 @@ class Miner:
         epoch = epoch_of(parameters, slot)
         snapshot = snapshot_of(view, epoch)
         row, record = snapshot.row(self._address), view.state.miner(self._address)
-        if row is None or record is None or record.jailed(epoch):
+        if record is None or not self._is_own(record) or row is None or record.jailed(epoch):
             return None
         eta = eta_for(view.block.randomness, epoch)
         proof = self._key.sign(vrf_message(rules.genesis_root, eta, slot))

@@ -46,7 +46,7 @@ from noria.node.sync import Sync
 from noria.primitives.addresses import parse_address
 from noria.primitives.hexes import format_data
 from noria.primitives.keys import BlsSecretKey
-from noria.primitives.types import Address
+from noria.primitives.types import Address, BlsPublicKey
 from noria.work.folders import compiled_folder
 from noria.work.ids import ProgramId
 from noria.work.workers import WorkerPool
@@ -170,6 +170,7 @@ class FullNode:
         self.sync = Sync(self.transport, topics, self.chain)
         await self.chain.start()
         stack.push_async_callback(self.chain.stop)
+        await asyncio.to_thread(self._check_registered, key)
         self.gossip.start()
         stack.push_async_callback(self.gossip.stop)
         self.sync.start()
@@ -256,15 +257,29 @@ class FullNode:
         return read_keystore(config.miner_keystore, read_password_file(config.password_file))
 
     def _check_miner(self, key: BlsSecretKey | None) -> None:
+        """Refuse another key than that of a miner of genesis, before anything is opened."""
         if key is None or self.config.miner_address is None:
             return
         address = parse_address(self.config.miner_address)
         for miner in self.spec.miners:
-            if miner.address == address and miner.bls_key != key.public_key:
-                raise InvalidConfiguration(
-                    f"miner_keystore: {self.config.miner_keystore} is not the key with which"
-                    f" {self.config.miner_address} is registered: give its own"
-                )
+            if miner.address == address:
+                self._check_key(key, miner.bls_key)
+
+    def _check_registered(self, key: BlsSecretKey | None) -> None:
+        """Refuse another key than the one that is registered on the chain as far as it is known here."""
+        if key is None or self.config.miner_address is None:
+            return
+        view = self.chain.tree.view(self.chain.head.root)
+        record = None if view is None else view.state.miner(Address(parse_address(self.config.miner_address)))
+        if record is not None:
+            self._check_key(key, record.bls_key)
+
+    def _check_key(self, key: BlsSecretKey, registered: BlsPublicKey) -> None:
+        if registered != key.public_key:
+            raise InvalidConfiguration(
+                f"miner_keystore: {self.config.miner_keystore} is not the key with which"
+                f" {self.config.miner_address} is registered: give its own"
+            )
 
     def _miner(self, key: BlsSecretKey, work: OwnWork | None) -> Miner:
         config, chain = self.config, self.chain
