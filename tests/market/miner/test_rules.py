@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from noria.market.contracts import Job, JobState, Place
 from noria.market.messages import BytesPart, Unit
 from noria.market.miner import numbers as number_sets
+from noria.market.miner.abandoned import WAIT_FACTOR, Abandoned
 from noria.market.miner.batching import PATIENCE_BLOCKS, WORTH, Situation, Step, next_step
 from noria.market.miner.entries import PlaceRecord
 from noria.market.miner.numbers import NumberSet, TooScattered, decode_numbers
@@ -22,8 +24,9 @@ from noria.market.miner.terms import mark_of
 from noria.market.miner.units import Finished, OrderedUnit, Signing
 from noria.primitives.types import Address, Hash32, Wei
 from noria.work.batches import BATCH_RECEIPTS_MAX, build_batch
-from noria.work.ids import BlobId, UnitId, blob_id
+from noria.work.ids import BlobId, ProgramId, UnitId, blob_id
 from noria.work.receipts import Receipt, Status
+from noria.work.workers import ProgramSource, UnitFuture
 from tests.market.miner.world import MINER, ROOT, WEIGHT
 
 # ---------------------------------------------------------------- batching
@@ -252,6 +255,85 @@ def test_numbers_have_their_room_before_their_units_run(monkeypatch: pytest.Monk
     assert place.order(Unit(60, 100, [])) is not None
     place.cancel([50])
     assert place.order(Unit(60, 100, [])) is None
+
+
+def run_all(place: Session, seconds: float, long: bytes | None = None) -> int:
+    count = 0
+    while place.may_begin():
+        unit = place.begin()
+        place.finish(unit, finished(unit, milliseconds=int(seconds * 1000), long=long))
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_units_that_were_taken_back_after_they_had_run_are_still_a_risk(sealed: bool) -> None:
+    now = [1_000.0]
+    place = session()
+    place._abandoned = Abandoned(lambda: now[0])
+    for number in range(200):
+        assert place.order(Unit(number, 100, [], sealed)) is None
+    assert run_all(place, 10) == UNRELEASED_MAX
+    place.cancel(range(UNRELEASED_MAX))
+    # Nothing is paid for: nothing more is run.
+    assert (place.unreleased, place.abandoned) == (UNRELEASED_MAX, UNRELEASED_MAX)
+    assert run_all(place, 10) == 0
+    # Whoever had good reasons can go on after some time,
+    now[0] += 10 * WAIT_FACTOR + 1
+    assert run_all(place, 10) == 1
+    # … and what is paid for makes up for the rest, one by one.
+    place.record.allow_total = CAP
+    place.open(range(200))
+    assert len(place.release()) == 1
+    assert run_all(place, 10) == 2
+    assert len(place.release()) == 2
+    assert run_all(place, 10) == 4
+
+
+def test_units_that_are_taken_back_before_they_run_cost_nothing() -> None:
+    place = session()
+    for number in range(3):
+        place.order(Unit(number, 100, []))
+    waits, runs = place.begin(), place.begin()
+    program = ProgramSource(ProgramId(Hash32(bytes(32))), Path("none"))
+    waits.future = UnitFuture(program, b"", 1, lambda _: finished(waits))
+    runs.future = UnitFuture(program, b"", 1, lambda _: finished(runs))
+    assert runs.future.set_running_or_notify_cancel()
+    assert place.cancel(range(3)) == [waits, runs]
+    assert place.abandoned == 1
+
+
+def test_little_that_is_paid_for_does_not_make_up_for_much() -> None:
+    now = [0.0]
+    abandoned = Abandoned(lambda: now[0])
+    abandoned.make_up(100)
+    abandoned.add(60)
+    abandoned.add(1)
+    for _ in range(59):
+        abandoned.make_up(1)
+    assert len(abandoned) == 2
+    abandoned.make_up(1)
+    assert len(abandoned) == 1
+    now[0] += WAIT_FACTOR
+    assert len(abandoned) == 0
+
+
+def test_a_long_output_is_let_go_by_each_unit_that_had_it() -> None:
+    place = session()
+    for number in range(4):
+        place.order(Unit(number, 100, [], number == 3))
+    last = place.begin()
+    run_all(place, 1, long=b"long")
+    # Held, sealed, and given up while it runs.
+    place.cancel([1, 3, last.number])
+    assert place.unwanted == [blob_id(b"long")] * 2
+    place.finish(last, finished(last, long=b"long"))
+    assert len(place.unwanted) == 3
+    place.record.allow_total = CAP
+    place.released(place.release())
+    assert list(place.results) == [2]
+    place.take([2, 2])
+    assert len(place.unwanted) == 4
 
 
 class OnePlace(RuleBasedStateMachine):

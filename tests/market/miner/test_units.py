@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -390,3 +391,96 @@ async def test_long_outputs_are_read_piece_by_piece(
         await boss.collect(0, taken=[1])
         assert await declined(boss.read(1, 0)) == "malformed"
         await miner.settled(lambda: not miner.deliveries._store.holders(blob_id(expected)))
+
+
+async def copying(miner: Miner, program: ProgramId, job: int = 1) -> Boss:
+    miner.chain.open(job, program=program)
+    boss = Boss(miner, program, job=job)
+    await boss.hello()
+    return boss
+
+
+@pytest.fixture
+async def copier(
+    tmp_path: Path, pool: WorkerPool, pinned: dict[ProgramId, Path]
+) -> AsyncIterator[tuple[Miner, ProgramId]]:
+    """A miner with little room, and a program with long outputs."""
+    program = program_id(COPIES)
+    path = tmp_path / "copies.wasm"
+    path.write_bytes(COPIES)
+    async with a_miner(tmp_path / "m", pool, {**pinned, program: path}, quota_bytes=8 << 20) as miner:
+        yield miner, program
+
+
+LONG_TURNS = 16
+LONG = turns(LONG_TURNS) + bytes(32 << 10)
+LONG_BYTES = LONG_TURNS * len(LONG)
+
+
+async def test_a_long_output_stays_while_another_unit_has_it(copier: tuple[Miner, ProgramId]) -> None:
+    miner, program = copier
+    boss = await copying(miner, program)
+    name = blob_id(LONG * LONG_TURNS)
+    units = [boss.unit(number, LONG) for number in range(3)]
+    await boss.order(*units, boss.unit(3, LONG, sealed=True), allow=ENOUGH)
+    await boss.collect_all(3, taken=[])
+    while not boss.seals:
+        await boss.collect(1_000, taken=[])
+    store = miner.deliveries._store
+    await boss.collect(0, taken=[0])
+    await boss.collect(0, taken=[1], cancel=[3])
+    # By the time that another output has come and gone, these are let go.
+    await boss.order(boss.unit(4, LONG + b"4"))
+    await boss.collect_all(4, taken=[])
+    await boss.collect(0, taken=[4])
+    await miner.settled(lambda: not store.holders(blob_id((LONG + b"4") * LONG_TURNS)))
+    assert store.holders(name) == ["output/1"]
+    # Also after a restart.
+    await miner.restart()
+    await boss.hello()
+    store = miner.deliveries._store
+    await boss.collect(0, taken=[])
+    assert store.holders(name) == ["output/1"]
+    assert await boss.read(2, 0) == (LONG * LONG_TURNS)[:PIECE_BYTES_MAX]
+    await boss.collect(0, taken=[2])
+    await miner.settled(lambda: not store.holders(name))
+
+
+async def test_outputs_of_units_that_are_taken_back_are_let_go(copier: tuple[Miner, ProgramId]) -> None:
+    miner, program = copier
+    boss = await copying(miner, program)
+    await boss.order(boss.unit(1, LONG, sealed=True), boss.unit(2, LONG + b"2"))
+    while not boss.seals or boss.last is None or not boss.last.held:
+        await boss.collect(1_000)
+    assert miner.deliveries._store.usage().pinned_bytes >= 2 * LONG_BYTES
+    await boss.collect(0, cancel=[1, 2])
+    await miner.settled(lambda: not miner.deliveries._store.usage().pinned_bytes)
+
+
+async def test_outputs_that_were_lost_in_a_restart_hold_no_room(copier: tuple[Miner, ProgramId]) -> None:
+    miner, program = copier
+    boss = await copying(miner, program)
+    await boss.order(boss.unit(1, LONG, sealed=True), allow=ENOUGH)
+    while not boss.seals:
+        await boss.collect(1_000)
+    await miner.restart()
+    assert not miner.deliveries._store.usage().pinned_bytes
+
+
+async def test_long_outputs_are_part_of_a_places_share(copier: tuple[Miner, ProgramId]) -> None:
+    miner, program = copier
+    boss = await copying(miner, program)
+    await boss.order(*[boss.unit(number, LONG + bytes([number])) for number in range(20)], allow=ENOUGH)
+    share = (8 << 20) // 4
+    begun = share // LONG_BYTES + 2
+    await boss.collect_all(share // LONG_BYTES, taken=[])
+    await miner.settled(lambda: miner.pool.stats().running == 0)
+    answer = await boss.collect(300, taken=[])
+    assert answer.queued >= 20 - begun
+    assert miner.deliveries._store.usage().pinned_bytes <= begun * (LONG_BYTES + (8 << 10))
+    blob = bytes(share // 2)
+    assert await declined(boss.put(blob_id(blob), blob)) == "busy"
+    # What is taken makes room for the rest.
+    await boss.collect_all(20)
+    await boss.collect(0)
+    await miner.settled(lambda: not miner.deliveries._store.usage().pinned_bytes)

@@ -15,6 +15,7 @@ from typing import Final
 
 from noria.market.messages import PIECE_BYTES_MAX, Put, Stored
 from noria.market.miner.admission import Declined
+from noria.market.miner.outputs import Outputs
 from noria.primitives.types import Hash32
 from noria.work.blob_errors import BlobMissing, BlobStoreError, DiskFull, QuotaExceeded
 from noria.work.blobs import BlobStore
@@ -37,7 +38,7 @@ class Deliveries:
     folder
         Made if it is not there.
     quota_bytes
-        Of all blobs; one place may take a quarter.
+        Of all blobs; one place may take a quarter, for its blobs and its long outputs.
     pinned
         Where the modules of pinned programs lie.
     program_bytes_max
@@ -59,6 +60,7 @@ class Deliveries:
         for path in (self._partials, self._programs):
             path.mkdir(parents=True, exist_ok=True)
         self._store = BlobStore(folder / "blobs", quota_bytes=quota_bytes, durable=durable)
+        self._outputs = Outputs(self._store)
         self._place_bytes_max = quota_bytes // 4
         self._pinned, self._program_bytes_max = pinned, program_bytes_max
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
@@ -121,8 +123,15 @@ class Deliveries:
         return Stored(len(data), True)
 
     def _check_room(self, place: int, size: int) -> None:
-        if sum(self._here[place].values()) + size > self._place_bytes_max:
+        if self._bytes(place) + size > self._place_bytes_max:
             raise Declined("busy", f"this job has more than {self._place_bytes_max} bytes of blobs here")
+
+    def _bytes(self, place: int) -> int:
+        return sum(self._here[place].values()) + self._outputs.total(place)
+
+    def has_room_for_outputs(self, place: int) -> bool:
+        """Tell whether more units of a place may begin: its long outputs are within its share, or taken."""
+        return not self._outputs.total(place) or self._bytes(place) < self._place_bytes_max
 
     def _note(self, place: int, blob: bytes, data: bytes) -> None:
         self._here[place][blob] = len(data)
@@ -151,7 +160,11 @@ class Deliveries:
             return None
         except BlobStoreError as error:
             raise _no_room(error) from None
-        self._check_room(place, len(data))
+        try:
+            self._check_room(place, len(data))
+        except Declined:
+            await asyncio.to_thread(self._store.unpin, BlobId(Hash32(blob)), _holder(place))
+            raise
         self._note(place, blob, data)
         return len(data)
 
@@ -190,15 +203,17 @@ class Deliveries:
         """
         return self._store.get(blob)
 
-    def keep_output(self, place: int, output: bytes) -> None:
-        """Hold a long output until it is taken. Writes the disk; any thread.
+    # ------------------------------------------------------------ outputs
+
+    def keep_output(self, place: int, output: BlobId, data: bytes) -> None:
+        """Hold a unit's long output until it is dropped. Writes the disk; any thread.
 
         Raises
         ------
         BlobStoreError
             Where it cannot be kept.
         """
-        self._store.put(output, holder=_output_holder(place))
+        self._outputs.keep(place, output, data)
 
     async def output(self, output: BlobId) -> bytes:
         """Return a long output.
@@ -215,8 +230,18 @@ class Deliveries:
         return found
 
     def drop_output(self, place: int, output: BlobId) -> None:
-        """Let an output go. Writes the disk; any thread."""
-        self._store.unpin(output, _output_holder(place))
+        """Let a unit's long output go. Writes the disk; any thread."""
+        self._outputs.drop(place, output)
+
+    def resume(self, place: int, outputs: Iterable[tuple[BlobId, int]]) -> None:
+        """Hold the long outputs of results that were not taken, and no others. Writes the disk; any thread.
+
+        Raises
+        ------
+        BlobStoreError
+            Where that cannot be noted.
+        """
+        self._outputs.resume(place, outputs)
 
     # ------------------------------------------------------------ programs
 
@@ -250,7 +275,7 @@ class Deliveries:
         self._here.pop(place, None)
         self._locks.pop(place, None)
         self._store.release(_holder(place))
-        self._store.release(_output_holder(place))
+        self._outputs.release(place)
         for path in self._partials.glob(f"{place}-*"):
             path.unlink(missing_ok=True)
 
@@ -291,7 +316,3 @@ def _no_room(error: Exception) -> Declined:
 
 def _holder(place: int) -> str:
     return f"place/{place}"
-
-
-def _output_holder(place: int) -> str:
-    return f"output/{place}"

@@ -28,7 +28,7 @@ from noria.market.typed_data import Domain
 from noria.primitives.background import BackgroundTasks
 from noria.primitives.types import Address, Hash32, Wei
 from noria.work.blob_errors import BlobStoreError
-from noria.work.ids import ProgramId
+from noria.work.ids import BlobId, ProgramId
 from noria.work.workers import WorkerPool
 
 PLACES_MAX: Final = 256
@@ -148,9 +148,18 @@ class Places:
             job, place = _remembered(record, self._signing)
         live = await self._begin(record, job, place)
         live.session.is_here = mark_of(job, place) == record.mark
-        for receipt in await self._journal.untaken(record.id):
-            live.session.remember(receipt)
+        await self._remember(live)
         live.wake.set()
+
+    async def _remember(self, live: Live) -> None:
+        """Take up the results that the requester has not taken."""
+        place = live.session.record.id
+        receipts = await self._journal.untaken(place)
+        long = [(BlobId(Hash32(r.output_id)), r.output_bytes) for r in receipts if r.output is None]
+        with suppress(BlobStoreError):
+            await asyncio.to_thread(self._deliveries.resume, place, long)
+        for receipt in receipts:
+            live.session.remember(receipt)
 
     async def _begin(self, record: PlaceRecord, job: Job, place: Place) -> Live:
         session = Session(
@@ -216,8 +225,7 @@ class Places:
             record.state = "open"
             await self._journal.write(book.keep_income(record))
             live = await self._begin(record, job, place)
-            for receipt in await self._journal.untaken(record.id):
-                live.session.remember(receipt)
+            await self._remember(live)
         live.wake.set()
         return live
 
@@ -242,7 +250,10 @@ class Places:
     # ------------------------------------------------------------ release
 
     def release(self, session: Session) -> None:
-        """Write what may be released, and tell of it when that is on the disk."""
+        """Write what may be released, and tell of it when it is on the disk; let go of what nobody wants."""
+        if session.unwanted:
+            unwanted, session.unwanted = session.unwanted, []
+            self._tasks.spawn(self._drop(session.record.id, unwanted))
         if self.problem:
             return
         records = session.release()
@@ -304,6 +315,15 @@ class Places:
                 self.shop.stop(unit)
         self.release(session)
         self.shop.fill()
+
+    async def _drop(self, place: int, outputs: Sequence[BlobId]) -> None:
+        await asyncio.to_thread(self._drop_outputs, place, outputs)
+        self.shop.fill()
+
+    def _drop_outputs(self, place: int, outputs: Sequence[BlobId]) -> None:
+        for output in outputs:
+            with suppress(BlobStoreError):
+                self._deliveries.drop_output(place, output)
 
     def _release_blobs(self, place: int) -> None:
         with suppress(BlobStoreError):

@@ -7,6 +7,7 @@ released into the journal before it lets this tell of it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -29,12 +30,14 @@ from noria.market.messages import (
     Seal,
     Unit,
 )
+from noria.market.miner.abandoned import Abandoned
 from noria.market.miner.admission import check_unit, inline_bytes, unit_digest
 from noria.market.miner.entries import PlaceRecord, ReceiptRecord
 from noria.market.miner.terms import HeldAllow
-from noria.market.miner.units import Finished, OrderedUnit, Signing, UnitState, Untaken
+from noria.market.miner.units import Finished, OrderedUnit, Signing, UnitState, Untaken, untaken_of
 from noria.market.typed_data import seal
-from noria.primitives.types import Signature
+from noria.primitives.types import Hash32, Signature
+from noria.work.ids import BlobId
 from noria.work.receipts import Receipt
 
 WINDOW: Final = 512
@@ -77,6 +80,8 @@ class Session:
         Wei and weight that have come of its receipts, final or not.
     spent_seconds
         Time that workers have given it, for fairness.
+    unwanted
+        Long outputs that a unit or a result has let go of; whoever has the disk does so too.
     """
 
     def __init__(
@@ -98,7 +103,9 @@ class Session:
         self.failures: dict[int, Failure] = {}
         self.running = 0
         self.told_earned = record.earned
+        self.unwanted: list[BlobId] = []
         self._queue: deque[OrderedUnit] = deque()
+        self._abandoned = Abandoned()
         self._held: deque[OrderedUnit] = deque()
         self._sealed = 0
         self._inline_bytes = 0
@@ -200,9 +207,14 @@ class Session:
         return len(self._held)
 
     @property
+    def abandoned(self) -> int:
+        """Units that were given up after they had begun, and are not made up for."""
+        return len(self._abandoned)
+
+    @property
     def unreleased(self) -> int:
-        """Units that run or have run and are not released."""
-        return self.running + self._sealed + len(self._held)
+        """Units that run or have run and are not released; also those that were given up then."""
+        return self.running + self._sealed + len(self._held) + self.abandoned
 
     def may_begin(self) -> bool:
         """Tell whether a unit waits and may begin."""
@@ -211,13 +223,14 @@ class Session:
     def begin(self) -> OrderedUnit:
         """Take the next unit out of the queue; `may_begin` has said that there is one."""
         unit = self._queue.popleft()
-        unit.state = UnitState.RUNNING
+        unit.state, unit.begun_seconds = UnitState.RUNNING, time.monotonic()
         self.running += 1
         return unit
 
     def finish(self, unit: OrderedUnit, finished: Finished) -> None:
         """Note that a unit has run."""
         if not self._ended(unit):
+            self._let_go(finished)
             return
         unit.finished, unit.future, unit.parts = finished, None, self._kept_parts(unit, finished)
         if unit.sealed:
@@ -286,12 +299,18 @@ class Session:
     def cancel(
         self, numbers: Iterable[int], reason: str = "cancelled", message: str = ""
     ) -> list[OrderedUnit]:
-        """Give units up that are not released; return those whose futures must be stopped."""
+        """Give units up that are not released; return those whose futures must be stopped.
+
+        Those that have begun count as unreleased until they are made up for: otherwise a requester who takes
+        back what it has seen the seals of, or nothing, would have a miner work for nothing without end.
+        """
         running = []
         for number in numbers:
             unit = self.units.get(number)
             if unit is None or unit.state is UnitState.RELEASING:
                 continue
+            if spent_seconds := unit.spent_seconds:
+                self._abandoned.add(spent_seconds)
             if unit.state is UnitState.RUNNING:
                 running.append(unit)
             elif unit.state is UnitState.QUEUED:
@@ -311,14 +330,22 @@ class Session:
             untaken = self.results.pop(number, None)
             if untaken is not None:
                 self._untaken_bytes -= untaken.size
+                if untaken.result.output is None:
+                    self.unwanted.append(BlobId(Hash32(untaken.result.output_id)))
                 indices.append(untaken.result.index)
         return indices
 
     def _drop(self, unit: OrderedUnit, reason: str, message: str) -> None:
         del self.units[unit.number]
         self._inline_bytes -= unit.inline_bytes
+        if unit.finished is not None:
+            self._let_go(unit.finished)
         self.failures[unit.number] = Failure(unit.number, reason, message[:REASON_CHARACTERS_MAX])
         self.tell()
+
+    def _let_go(self, finished: Finished) -> None:
+        if finished.output is None:
+            self.unwanted.append(finished.output_id)
 
     # ------------------------------------------------------------ release
 
@@ -326,8 +353,11 @@ class Session:
         """Give receipts to all results that the allow covers, in order; they are told once `released`."""
         made = []
         while self._pays_for_next():
-            made.append(self._receipt(self._held[0]))
-            self._held.popleft().state = UnitState.RELEASING
+            unit = self._held[0]
+            made.append(self._receipt(unit))
+            unit.state = UnitState.RELEASING
+            self._held.popleft()
+            self._abandoned.make_up(unit.spent_seconds)
         return made
 
     def _receipt(self, unit: OrderedUnit) -> ReceiptRecord:
@@ -384,23 +414,7 @@ class Session:
 
     def remember(self, record: ReceiptRecord) -> None:
         """Hold a released result until it is taken."""
-        untaken = Untaken(
-            Result(
-                number=record.number,
-                index=record.index,
-                status=record.status,
-                fuel=record.fuel,
-                weight=record.weight,
-                output_id=record.output_id,
-                nonce=record.nonce,
-                output=record.output,
-                output_bytes=record.output_bytes,
-                log=record.log,
-                milliseconds=record.milliseconds,
-                signature=record.signature,
-            ),
-            record.digest,
-        )
+        untaken = untaken_of(record)
         self.results[record.number] = untaken
         self._untaken_bytes += untaken.size
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from noria.market.access import ChainAccessError
@@ -37,13 +36,12 @@ from noria.market.miner.admission import Declined
 from noria.market.miner.deliveries import Deliveries
 from noria.market.miner.journal import Journal, JournalError
 from noria.market.miner.places import Live, Places
-from noria.market.miner.session import WINDOW, Session
+from noria.market.miner.session import UNRELEASED_MAX, WINDOW, Session
 from noria.market.miner.terms import MarketChain, mark_of
 from noria.market.miner.units import Signing
 from noria.market.typed_data import Domain
 from noria.network.peers import PeerId
 from noria.network.transport import Request, TransportProtocol
-from noria.primitives.background import BackgroundTasks
 from noria.primitives.types import Hash32
 from noria.work.blob_errors import BlobStoreError
 from noria.work.ids import BlobId, ProgramId
@@ -97,14 +95,12 @@ class WorkStream:
         self._signing, self._domain, self._clock = signing, domain, clock
         self._hellos = asyncio.Semaphore(HELLOS_MAX)
         self._greeting = asyncio.Lock()
-        self._tasks = BackgroundTasks("work stream")
         self._stopped = False
         self.ask_price: int | None = None
 
     async def stop(self) -> None:
         """Answer nothing more."""
         self._stopped = True
-        await self._tasks.stop()
 
     # ------------------------------------------------------------ requests
 
@@ -252,7 +248,8 @@ class WorkStream:
     async def _collect(self, collect: Collect, live: Live) -> WorkAnswer:
         session = live.session
         self._raise_allow(live, collect.allow)
-        self._take(session, collect.taken)
+        if indices := session.take(collect.taken):
+            self._journal.write_soon(*(book.take(session.record.id, index) for index in indices))
         session.open(collect.open)
         for unit in session.cancel(collect.cancel):
             self._places.shop.stop(unit)
@@ -270,25 +267,19 @@ class WorkStream:
         if collect.wait_milliseconds and loop.time() - live.answered_seconds < 2 * GATHER_SECONDS:
             await asyncio.sleep(GATHER_SECONDS)
         live.answered_seconds = loop.time()
-        session.note = self._places.shop.note() if session.running and not session.results else ""
+        session.note = self._note(session)
         return session.collected()
 
-    def _take(self, session: Session, numbers: Sequence[int]) -> None:
-        place = session.record.id
-        long = [
-            session.results[number].result.output_id
-            for number in numbers
-            if number in session.results and session.results[number].result.output is None
-        ]
-        indices = session.take(numbers)
-        if indices:
-            self._journal.write_soon(*(book.take(place, index) for index in indices))
-        for output in long:
-            self._tasks.spawn(self._drop_output(place, output))
-
-    async def _drop_output(self, place: int, output: bytes) -> None:
-        with suppress(BlobStoreError):
-            await asyncio.to_thread(self._deliveries.drop_output, place, BlobId(Hash32(output)))
+    def _note(self, session: Session) -> str:
+        if session.results:
+            return ""
+        if session.running:
+            return self._places.shop.note()
+        if session.queued and session.abandoned >= UNRELEASED_MAX:
+            return (
+                f"{session.abandoned} units were taken back after they had begun: others wait for some time"
+            )
+        return ""
 
     async def _read(self, read: Read, live: Live) -> Piece:
         untaken = live.session.results.get(read.number)

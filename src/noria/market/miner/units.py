@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from noria.market.messages import BlobPart, BytesPart, Result
+from noria.market.miner.entries import ReceiptRecord
 from noria.primitives.hashes import blake3
 from noria.primitives.keys import PrivateKey
 from noria.primitives.types import Hash32
@@ -62,11 +64,21 @@ class OrderedUnit:
     inline_bytes: int
     sealed: bool
     opened: bool = False
+    begun_seconds: float = 0.0
     state: UnitState = UnitState.QUEUED
     future: UnitFuture[Finished] | None = None
     finished: Finished | None = None
     nonce: Hash32 = NO_NONCE
     seal: Hash32 | None = None
+
+    @property
+    def spent_seconds(self) -> float:
+        """Time that a worker has given it, about; 0 if it has not begun."""
+        if self.finished is not None:
+            return self.finished.milliseconds / 1000 + 0.001
+        if self.future is None or not (self.future.running() or self.future.done()):
+            return 0.0
+        return time.monotonic() - self.begun_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +114,22 @@ class Untaken:
     def size(self) -> int:
         """Bytes that it takes in an answer, about."""
         return len(self.result.output or b"") + len(self.result.log) + 320
+
+
+def untaken_of(record: ReceiptRecord) -> Untaken:
+    """Return what is told of a receipt until it is taken."""
+    result = Result(
+        number=record.number,
+        index=record.index,
+        status=record.status,
+        fuel=record.fuel,
+        weight=record.weight,
+        output_id=record.output_id,
+        nonce=record.nonce,
+        output=record.output,
+        output_bytes=record.output_bytes,
+        log=record.log,
+        milliseconds=record.milliseconds,
+        signature=record.signature,
+    )
+    return Untaken(result, record.digest)

@@ -104,7 +104,11 @@ class Workshop:
     def fill(self) -> None:
         """Give the pool what it can take."""
         while not self._closed and self._in_pool < self.workers * AHEAD:
-            ready = [session for session in self._sessions.values() if session.may_begin()]
+            ready = [
+                session
+                for session in self._sessions.values()
+                if session.may_begin() and self._deliveries.has_room_for_outputs(session.record.id)
+            ]
             if not ready:
                 return
             session = min(ready, key=lambda each: (each.spent_seconds, each.record.id))
@@ -161,7 +165,7 @@ class Workshop:
             assert record is not None
             is_long = len(outcome.output) > INLINE_BYTES_MAX
             if is_long:
-                deliveries.keep_output(place, outcome.output)
+                deliveries.keep_output(place, record.output_id, outcome.output)
             return Finished(
                 unit=record.unit_id,
                 input=blob_id(data),
