@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from noria.market.messages import INLINE_BYTES_MAX, PIECE_BYTES_MAX, BlobPart
+from noria.market.miner import deliveries
 from noria.market.miner.work import JOIN_BYTES_MAX
 from noria.market.typed_data import seal
 from noria.work.ids import ProgramId, blob_id, program_id
@@ -27,6 +28,11 @@ COPIES = command(
     + b"\x20\0\x42\x01\x7d\x22\0\x50\x45\x0d\0\x0b"
 )
 """Writes its input as often as its first eight bytes say."""
+
+
+def custom_section(number: int) -> bytes:
+    """What makes another program of a module, without a difference."""
+    return bytes([0, 2, 1, number])
 
 
 async def working(miner: Miner, program: ProgramId) -> Boss:
@@ -364,6 +370,40 @@ async def test_a_program_that_cannot_be_run_fails_by_name(
             await boss.collect(5_000)
         assert boss.failures == {1: "program"}
         assert await boss.order(boss.unit(2, b"x")) == [(2, "program")]
+
+
+async def test_programs_of_other_jobs_are_not_taken_and_never_thrown_out(
+    tmp_path: Path, pool: WorkerPool, pinned: dict[ProgramId, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "PROGRAMS_MAX", 2)
+    modules = [COPIES + custom_section(n) for n in range(4)]
+    async with a_miner(tmp_path, pool, pinned) as miner:
+        bosses = []
+        for number, module in enumerate(modules, 1):
+            miner.chain.open(number, program=program_id(module))
+            boss = Boss(miner, program_id(module), job=number)
+            await boss.hello()
+            bosses.append(boss)
+        for module in modules[1:]:
+            assert await declined(bosses[0].put(program_id(module), module, kind="program")) == "malformed"
+        folder = tmp_path / "deliveries" / "programs"
+        for boss, module in zip(bosses[:3], modules, strict=False):
+            assert (await boss.put(boss.program, module, kind="program")).complete
+        # There are more than are kept, and each is still of use.
+        assert len([*folder.iterdir()]) == 3
+        for boss in bosses[:3]:
+            assert await boss.order(boss.unit(1, turns(2)), allow=ENOUGH) == []
+            await boss.collect_all(1)
+        # The jobs are over: their programs make room.
+        for number in (1, 2):
+            miner.chain.close(number)
+        async with asyncio.timeout(20):
+            while len(miner.service.status().sessions) > 2:
+                miner.chain.mine(1, final=True)
+                await asyncio.sleep(0.05)
+        assert (await bosses[3].put(bosses[3].program, modules[3], kind="program")).complete
+        left = {path.stem for path in folder.iterdir()}
+        assert left == {boss.program.hex() for boss in bosses[2:]}
 
 
 async def test_long_outputs_are_read_piece_by_piece(

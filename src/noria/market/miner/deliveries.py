@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ CACHE_BYTES_MAX: Final = 64 << 20
 PARTIALS_MAX: Final = 8
 """Blobs of one place that may be incomplete."""
 PROGRAMS_MAX: Final = 64
-"""Programs that are kept; the one that was used longest ago goes first."""
+"""Programs that are kept; of those that no place has, the one that was put longest ago goes first."""
 
 
 class Deliveries:
@@ -77,8 +77,15 @@ class Deliveries:
 
     # ------------------------------------------------------------ putting
 
-    async def put(self, place: int, request: Put) -> Stored:
+    async def put(self, place: int, request: Put, programs: Set[bytes]) -> Stored:
         """Take a piece of a blob.
+
+        Parameters
+        ----------
+        place, request
+            Who brings what; a program is the place's own.
+        programs
+            Of places that are taken care of: they stay.
 
         Raises
         ------
@@ -93,11 +100,12 @@ class Deliveries:
         try:
             # Pieces of one place come one after the other.
             async with self._locks.setdefault(place, asyncio.Lock()):
-                return await self._put(place, request, is_program)
+                return await self._put(place, request, programs)
         except (BlobStoreError, OSError) as error:
             raise _no_room(error) from None
 
-    async def _put(self, place: int, request: Put, is_program: bool) -> Stored:
+    async def _put(self, place: int, request: Put, programs: Set[bytes]) -> Stored:
+        is_program = request.kind == "program"
         if is_program:
             here = await asyncio.to_thread(self.program, ProgramId(Hash32(request.blob))) is not None
         else:
@@ -115,7 +123,7 @@ class Deliveries:
             await asyncio.to_thread(partial.unlink, missing_ok=True)
             raise Declined("malformed", f"these {len(data)} bytes are {name.hex()}, not {request.blob.hex()}")
         if is_program:
-            await asyncio.to_thread(self._keep_program, name, data)
+            await asyncio.to_thread(self._keep_program, name, data, programs)
         else:
             await asyncio.to_thread(self._store.put, data, holder=_holder(place))
             self._note(place, name, data)
@@ -255,9 +263,10 @@ class Deliveries:
             found = self._sources[program] = ProgramSource(program, path)
         return found
 
-    def _keep_program(self, program: bytes, module: bytes) -> None:
+    def _keep_program(self, program: bytes, module: bytes, programs: Set[bytes]) -> None:
         kept = sorted(self._programs.glob("*.wasm"), key=lambda path: path.stat().st_mtime)
-        for path in kept[: max(0, len(kept) + 1 - PROGRAMS_MAX)]:
+        idle = [path for path in kept if bytes.fromhex(path.stem) not in programs]
+        for path in idle[: max(0, len(kept) + 1 - PROGRAMS_MAX)]:
             self._sources.pop(bytes.fromhex(path.stem), None)
             path.unlink(missing_ok=True)
         path = self._programs / f"{program.hex()}.wasm"

@@ -113,6 +113,10 @@ class Places:
         """Return the place that is taken care of under these numbers."""
         return self._at.get((job, k))
 
+    def programs(self) -> frozenset[bytes]:
+        """Return the programs of all places that are taken care of."""
+        return frozenset(live.session.record.program for live in self._live.values())
+
     # ------------------------------------------------------------ life
 
     async def start(self) -> None:

@@ -24,6 +24,7 @@ from noria.market.messages import (
     Quote,
     Read,
     Refused,
+    Stored,
     Unit,
     Welcome,
     WorkAnswer,
@@ -127,7 +128,7 @@ class WorkStream:
                     answer = await self._hello(message, request.peer)
                 case Put():
                     live = self._spoken_for(request.peer, message.job, message.k)
-                    answer = await self._deliveries.put(live.session.record.id, message)
+                    answer = await self._put(message, live)
                 case Order():
                     live = self._spoken_for(request.peer, message.job, message.k)
                     answer = await self._order(message, live)
@@ -143,6 +144,12 @@ class WorkStream:
             self._places.fail(error)
             raise Declined("busy", "this miner cannot write its journal") from None
         return encode_message(answer)
+
+    async def _put(self, put: Put, live: Live) -> Stored:
+        record = live.session.record
+        if put.kind == "program" and put.blob != record.program:
+            raise Declined("malformed", f"job {record.job}'s program is another one: {record.program.hex()}")
+        return await self._deliveries.put(record.id, put, self._places.programs())
 
     def _quote(self) -> Quote:
         return Quote(
