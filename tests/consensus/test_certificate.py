@@ -34,10 +34,13 @@ from noria.consensus.parameters import DEVNET
 from noria.consensus.state import CreditEntry, MinerRecord
 from noria.consensus.validity import CertificateRefuted, check_result
 from noria.consensus.weight import SnapshotRow
+from noria.primitives import rlp
+from noria.primitives.rlp import integer_to_bytes
 from noria.primitives.types import Hash32
 from noria.work.batches import Batch, build_batch
 from noria.work.ids import BlobId, blob_id, program_id
 from noria.work.receipts import Status
+from tests.consensus.hostile import bytes_like, check_decoder, mutated
 from tests.consensus.world import (
     PROGRAM,
     PlainState,
@@ -318,6 +321,25 @@ def test_what_is_written_is_read(certificate: Certificate | None) -> None:
     data = encode_certificate(certificate)
     assert len(data) <= CERTIFICATE_BYTES_MAX
     assert decode_certificate(data) == certificate
+
+
+@given(
+    bytes_like(
+        [encode_certificate(each) for each in (None, certificate_at(BATCH, 0), certificate_at(BATCH, 60))]
+    )
+)
+def test_any_bytes_are_a_certificate_or_a_named_rejection(data: bytes) -> None:
+    check_decoder(data, decode_certificate, encode_certificate)
+
+
+PROOFS = [certificate_at(BATCH, x).proof.encode() for x in (0, 60)]
+
+
+@given(mutated(PROOFS) | bytes_like([encode_certificate(None)]))
+def test_any_bytes_as_its_proof_are_one_or_a_named_rejection(proof: bytes) -> None:
+    right = certificate_at(BATCH, 0)
+    fields: list[rlp.RlpItem] = [proof, right.program, right.input_id, integer_to_bytes(right.fuel_limit)]
+    check_decoder(rlp.encode(fields), decode_certificate, encode_certificate)
 
 
 def test_the_longest_certificate_fits() -> None:

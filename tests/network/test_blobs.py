@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noria._core import blake3_leaf, blake3_root
 from noria.network.blob_transfer import BlobTooLong, BlobUnavailable, fetch
@@ -30,6 +32,7 @@ from noria.network.peers import PeerId
 from noria.network.transport import Request, Transport
 from noria.primitives.hashes import blake3
 from noria.work.ids import blob_id, program_id
+from tests.consensus.hostile import mutated
 from tests.network.settings import config, connected, eventually
 
 Handler = Callable[[Request], object]
@@ -283,6 +286,57 @@ async def test_a_server_refuses_what_is_no_request(tmp_path: Path) -> None:
         with pytest.raises(Refusal, match="no such piece"):
             await ask(server, REQUEST.pack(0, 1, blob_id(data), place))
     server.close()
+
+
+STORED = [blob(1000), blob(2 * PIECE_BYTES + 1)]
+REQUESTS = [
+    REQUEST.pack(kind.value, what, name_of(data, kind).id, place)
+    for data in STORED
+    for kind in BlobKind
+    for what, place in ((0, 0), (1, 0), (1, 2))
+]
+
+
+LIKE_REQUESTS = st.one_of(
+    st.binary(max_size=60),
+    mutated(REQUESTS),
+    st.builds(
+        REQUEST.pack,
+        st.integers(0, 3) | st.integers(0, 255),
+        st.integers(0, 3) | st.integers(0, 255),
+        st.sampled_from([name_of(data, kind).id for data in STORED for kind in BlobKind]),
+        st.integers(0, 3) | st.integers(0, 2**32 - 1),
+    ),
+)
+
+
+@given(requests=st.lists(LIKE_REQUESTS, max_size=20))
+def test_any_bytes_are_a_request_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[bytes]
+) -> None:
+    async def story() -> None:
+        server = BlobServer(Shelf(tmp_path_factory.mktemp("shelf"), *STORED))
+        for request in requests:
+            try:
+                found = await ask(server, request)
+            except Refusal:
+                continue
+            kind, what, name, place = REQUEST.unpack(request)
+            data = next(data for data in STORED if name_of(data, BlobKind(kind)).id == name)
+            assert what in (0, 1)
+            if what == 1:
+                assert found == read_part(data, place, BlobKind(kind))
+            else:
+                assert len(found) == 32 * piece_count(len(data), BlobKind(kind))
+        server.close()
+
+    asyncio.run(story())
+
+
+def read_part(data: bytes, place: int, kind: BlobKind) -> bytes:
+    """A piece of a blob, cut from all that is hashed."""
+    whole = kind.tag + data
+    return whole[place * PIECE_BYTES : (place + 1) * PIECE_BYTES].removeprefix(b"" if place else kind.tag)
 
 
 async def test_a_server_keeps_few_files_open(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ from noria.network.peers import PeerEvent, PeerEventKind, PeerId, PeerInfo
 from noria.network.transport import Request, Transport, peer_id
 from noria.primitives.rlp import encode
 from noria.primitives.subscriptions import Subscription, Topic
+from tests.consensus.hostile import bytes_like, check_decoder
 from tests.network.settings import config, eventually, seed
 from tests.virtual_time import run_virtually
 
@@ -95,13 +96,34 @@ def test_a_list_comes_back_as_it_was_told(told: list[tuple[int, list[tuple[Any, 
     assert [[(a.ip, a.port) for a in record.addresses] for record in decoded] == plain
 
 
-@given(st.binary(max_size=400))
+TOLD = [
+    encode_peers(records)
+    for records in (
+        [],
+        [PeerRecord(name(1), ())],
+        [PeerRecord(name(1), (socket("/ip4/192.0.2.1/tcp/30400"), socket("/ip6/2001:db8::1/tcp/1")))],
+        [PeerRecord(name(n), (socket(f"/ip4/192.0.2.{n}/tcp/3040{n}"),)) for n in range(1, 9)],
+    )
+]
+
+
+@given(bytes_like(TOLD))
 def test_any_bytes_are_a_list_or_a_named_error(data: bytes) -> None:
-    for decode in (decode_peers, decode_peers_request):
-        try:
-            decode(data)
-        except InvalidMessage:
-            continue
+    try:
+        found = decode_peers(data)
+    except InvalidMessage:
+        return
+    assert len(found) <= PEERS_MAX
+    assert all(len(record.addresses) <= ADDRESSES_MAX for record in found)
+    # One address has two encodings, and nothing else has.
+    again = encode_peers(found)
+    assert decode_peers(again) == found
+    assert again == data or b"\xff\xff" in data
+
+
+@given(bytes_like([encode_peers_request(count) for count in (1, 16, PEERS_MAX)]))
+def test_any_bytes_are_a_request_for_peers_or_a_named_error(data: bytes) -> None:
+    check_decoder(data, decode_peers_request, encode_peers_request)
 
 
 @pytest.mark.parametrize(

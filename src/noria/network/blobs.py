@@ -101,6 +101,8 @@ class BlobServer:
         try:
             kind, what, blob, place = REQUEST.unpack(request.data)
             name = BlobName(BlobKind(kind), blob)
+            if what not in (0, 1):
+                raise ValueError(what)
         except (struct.error, ValueError):
             raise Refusal("not a request for a blob") from None
         served = await self._get(name)
