@@ -22,6 +22,8 @@ def documents() -> dict[str, Any]:
         "slots": vectors_of_chain.time(),
         "lottery": vectors_of_chain.lottery(),
         "votes": vectors_of_chain.votes(),
+        "alarms": vectors_of_chain.alarms(),
+        "origins": vectors_of_chain.origins(),
         "finality": vectors_of_chain.finality(),
         "fork_choice": vectors_of_chain.fork_choice(),
         "blocks": vectors_of_chain.blocks(),

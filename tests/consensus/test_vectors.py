@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from py_ecc.bls import G2ProofOfPossession as Oracle
 
+from noria.consensus.alarms import decode_alarm
 from noria.consensus.bitfield import positions_of
 from noria.consensus.blocks import decode_block
 from noria.consensus.certificate import decode_certificate
@@ -273,6 +274,22 @@ def test_votes() -> None:
     assert raw(document["no_votes"]["hash"]) == blake3(b"noria/votes/1\xc0")
 
 
+def test_alarms() -> None:
+    document = FILES["alarms"]
+    for row in document["alarms"]:
+        message = b"noria/alarm/1" + raw(document["genesis_root"]) + raw(row["block_root"])
+        assert raw(row["message"]) == message
+        secret = int.from_bytes(raw(row["secret_key"]), "big")
+        assert raw(row["public_key"]) == Oracle.SkToPk(secret)
+        assert raw(row["signature"]) == Oracle.Sign(secret, message)
+        assert raw(row["encoding"]) == rlp([raw(row[name]) for name in ("block_root", "miner", "signature")])
+        found = decode_alarm(raw(row["encoding"]))
+        assert [found.block_root, found.miner, found.signature] == [
+            raw(row[name]) for name in ("block_root", "miner", "signature")
+        ]
+    assert len({row["encoding"] for row in document["alarms"]}) == len(document["alarms"]) == 4
+
+
 # ---------------------------------------------------------------- finality
 
 
@@ -338,6 +355,17 @@ def test_genesis_roots() -> None:
         full = blake3(b"noria/genesis/1" + root + raw(draft["payload_hash"]) + raw(draft["state_root"]))
         assert raw(draft["genesis_root"]) == full
         assert raw(draft["possession"])[:43] == b"noria/pop/1" + full
+
+
+def test_origins() -> None:
+    document = FILES["origins"]
+    for row in document["origins"]:
+        encoded = rlp([row["name"].encode(), number(row["chain_id"]), number(row["timestamp"])])
+        assert raw(row["origin"]) == blake3(b"noria/origin/1" + encoded)
+        assert raw(row["possession"]) == (
+            b"noria/pop/1" + raw(row["origin"]) + raw(document["miner"]) + raw(document["public_key"])
+        )
+    assert len({row["origin"] for row in document["origins"]}) == len(document["origins"]) == 5
 
 
 def test_blocks() -> None:

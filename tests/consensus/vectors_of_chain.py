@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from noria.consensus.alarms import Alarm, alarm_message, encode_alarm
 from noria.consensus.blocks import encode_block, make_block
 from noria.consensus.certificate import (
     encode_certificate,
@@ -56,7 +57,7 @@ from noria.consensus.weight import (
     Snapshot,
     SnapshotRow,
 )
-from noria.execution.genesis import possession_message
+from noria.execution.genesis import origin_root, possession_message
 from noria.primitives.types import Address, BlsPublicKey, BlsSignature, Hash32
 from noria.work.ids import program_id
 from tests.consensus.oracle import ORACLE
@@ -160,6 +161,58 @@ def votes() -> dict[str, Any]:
         "encoding": encode_votes(aggregates),
         "hash": votes_hash(aggregates),
         "no_votes": {"encoding": encode_votes([]), "hash": votes_hash([])},
+    }
+
+
+def alarms() -> dict[str, Any]:
+    rows = []
+    for n, (miner, secret) in enumerate(zip(MINERS, SECRETS, strict=True)):
+        block = word(f"a lie {n % 2}")
+        message = alarm_message(ROOT, block)
+        alarm = Alarm(block, miner, secret.sign(message))
+        rows.append(
+            {
+                "block_root": block,
+                "miner": miner,
+                "secret_key": secret.secret,
+                "public_key": secret.public_key,
+                "message": message,
+                "signature": alarm.signature,
+                "encoding": encode_alarm(alarm),
+            }
+        )
+    return {
+        "about": "Alarms of protocol 4.5: what who warns signs, and what is gossiped.",
+        "genesis_root": ROOT,
+        "alarms": rows,
+    }
+
+
+def origins() -> dict[str, Any]:
+    rows = []
+    for name, chain_id, timestamp in (
+        ("noria-devnet", 5_132_114, 1_700_000_000),
+        ("noria-devnet", 5_132_114, 1_700_000_001),
+        ("noria-devnet", 5_132_115, 1_700_000_000),
+        ("n", 1, 1),
+        ("a name in two bytes: é, and longer than what one byte of length says of it", 127, 2**32),
+    ):
+        origin = origin_root(name, chain_id, timestamp)
+        rows.append(
+            {
+                "name": name,
+                "chain_id": chain_id,
+                "timestamp": timestamp,
+                "origin": origin,
+                "possession": possession_message(origin, MINERS[0], SECRETS[0].public_key),
+            }
+        )
+    return {
+        "about": "The origin of a chain, which what is signed and hashed before its genesis carries in the"
+        " place of the genesis root: genesis work, and proofs of possession of the specification's miners.",
+        "miner": MINERS[0],
+        "public_key": SECRETS[0].public_key,
+        "origins": rows,
     }
 
 
