@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +103,33 @@ def test_a_journal_that_cannot_be_written_signs_nothing(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="nothing is signed"):
         book.propose(5)
     assert book.record.proposed_slot == 0
+
+
+def test_a_vote_and_a_block_that_are_noted_at_once_are_both_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = journal(tmp_path)
+    writes, other_writes, sync = threading.Event(), threading.Event(), os.fsync
+
+    def delayed(descriptor: int) -> None:
+        # The first who writes waits for the second, who must not begin before the first has ended.
+        if writes.is_set():
+            other_writes.set()
+        else:
+            writes.set()
+            other_writes.wait(0.5)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", delayed)
+    with ThreadPoolExecutor(2) as threads:
+        voted = threads.submit(book.vote, vote(0, 1))
+        assert writes.wait(10)
+        threads.submit(book.propose, 7).result()
+        voted.result()
+    again = journal(tmp_path)
+    assert again.record == book.record
+    assert again.last_vote == vote(0, 1)
+    assert again.record.proposed_slot == 7
 
 
 # ---------------------------------------------------------------- work

@@ -6,6 +6,7 @@ One small file, replaced as a whole. A node that cannot write it signs nothing.
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -34,7 +35,7 @@ class JournalForeign(JournalError):
 
 
 class OwnJournal:
-    """The record of one miner on one chain. One thread at a time.
+    """The record of one miner on one chain. Votes and proposals may come from different threads.
 
     Parameters
     ----------
@@ -70,6 +71,8 @@ class OwnJournal:
         self.record = OwnRecord()
         self.last_vote: SignedVote | None = None
         self.first_vote_epoch = 0
+        # Held from reading the record until it is replaced: each entry contains all that came before it.
+        self._lock = threading.Lock()
         try:
             data = path.read_bytes() if path.exists() else None
         except OSError as error:
@@ -90,7 +93,8 @@ class OwnJournal:
         JournalError
             Where it cannot be written: sign nothing.
         """
-        self._write(record_proposal(self.record, slot), self.last_vote)
+        with self._lock:
+            self._write(record_proposal(self.record, slot), self.last_vote)
 
     def vote(self, vote: SignedVote) -> None:
         """Note a vote that is about to be sent.
@@ -102,7 +106,8 @@ class OwnJournal:
         JournalError
             Where it cannot be written: send nothing.
         """
-        self._write(record_vote(self.record, vote.vote), vote)
+        with self._lock:
+            self._write(record_vote(self.record, vote.vote), vote)
 
     def _read(self, data: bytes) -> None:
         try:
