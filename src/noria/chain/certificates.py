@@ -206,7 +206,12 @@ class CertificateChecker:
                 self._verdicts.put_verdict(receipt_id(certificate), True, check.slot)
                 return CheckState.RIGHT
             _log.warning("certificate_differs", block=check.root.hex(), reason=str(found))
-            again = await self._runner.confirm(certificate.program, check.input, certificate.fuel_limit)
+            begun = self._now()
+            try:
+                again = await self._runner.confirm(certificate.program, check.input, certificate.fuel_limit)
+            finally:
+                # Without its fuel: how fast the second engine is says nothing about the first.
+                self._budget(check.urgency).spent(0, self._now() - begun, self._now())
         except (
             MachineFailure, CacheFailure, ProgramMissing, InvalidProgram, QueueFull, PoolClosed,
         ) as error:  # fmt: skip
