@@ -281,10 +281,14 @@ class Deliveries:
 
     def release(self, place: int) -> None:
         """Let go of everything of a place. Writes the disk; any thread."""
+        self.release_inputs(place)
+        self._outputs.release(place)
+
+    def release_inputs(self, place: int) -> None:
+        """Let go of what a place has put. Writes the disk; any thread."""
         self._here.pop(place, None)
         self._locks.pop(place, None)
         self._store.release(_holder(place))
-        self._outputs.release(place)
         for path in self._partials.glob(f"{place}-*"):
             path.unlink(missing_ok=True)
 

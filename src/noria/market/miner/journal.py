@@ -223,10 +223,17 @@ class Journal:
             lambda connection: next(map(place_of, connection.execute(query, (job, k, mark))), None)
         )
 
-    async def places(self, *, open_only: bool = False, limit: int = PLACES_MAX) -> list[PlaceRecord]:
+    async def places(self, *, limit: int) -> list[PlaceRecord]:
         """Return places, the latest first."""
-        where = "WHERE state = 'open'" if open_only else ""
-        query = f"SELECT {PLACE_COLUMNS} FROM place {where} ORDER BY id DESC LIMIT ?"
+        query = f"SELECT {PLACE_COLUMNS} FROM place ORDER BY id DESC LIMIT ?"
+        return await self._read(lambda connection: list(map(place_of, connection.execute(query, (limit,)))))
+
+    async def open_places(self, limit: int) -> list[PlaceRecord]:
+        """Return places that are not over: first those to which most is owed, then the latest."""
+        query = (
+            f"SELECT {PLACE_COLUMNS} FROM place WHERE state = 'open'"
+            " ORDER BY CAST(earned AS REAL) - CAST(paid AS REAL) DESC, id DESC LIMIT ?"
+        )
         return await self._read(lambda connection: list(map(place_of, connection.execute(query, (limit,)))))
 
     async def receipts(self, place: int, first: int, count: int) -> list[ReceiptRecord]:

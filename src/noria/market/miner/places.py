@@ -14,6 +14,7 @@ from noria.market.access import ChainAccess, ChainAccessError
 from noria.market.contracts import Job, JobState, MarketRules, Place
 from noria.market.miner import entries as book
 from noria.market.miner.admission import Declined
+from noria.market.miner.batching import COMMIT_GAS
 from noria.market.miner.deliveries import Deliveries
 from noria.market.miner.entries import PlaceRecord, ReceiptRecord
 from noria.market.miner.journal import Journal, JournalError
@@ -35,8 +36,6 @@ PLACES_MAX: Final = 256
 """Places that are taken care of at once."""
 PAUSE_SECONDS: Final = 0.1
 """Between two looks at one place."""
-IDLE_SECONDS: Final = 3_600.0
-"""After which a place where nothing happens makes room for another, if room is needed."""
 
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +46,6 @@ class Live:
 
     session: Session
     settler: Settler
-    used_seconds: float
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     answered_seconds: float = 0.0
@@ -127,11 +125,10 @@ class Places:
         JournalError, ChainAccessError
             Where that cannot be read.
         """
-        records = await self._journal.places()
-        self._next_id = 1 + max((record.id for record in records), default=0)
-        waiting = [record for record in records if record.state == "open"]
+        self._next_id = 1 + max([record.id for record in await self._journal.places(limit=1)], default=0)
+        waiting = await self._journal.open_places(PLACES_MAX)
         await asyncio.to_thread(self._deliveries.clean, [record.id for record in waiting])
-        for record in reversed(waiting[:PLACES_MAX]):
+        for record in reversed(waiting):
             await self.resume(record)
 
     async def stop(self) -> None:
@@ -181,7 +178,7 @@ class Places:
             batches,
             lambda: self._looked(session),
         )
-        live = Live(session, settler, asyncio.get_running_loop().time())
+        live = Live(session, settler)
         self._live[record.id] = self._at[record.job, record.k] = live
         self.shop.add(session)
         live.task = self._tasks.spawn(self._settle(live))
@@ -193,11 +190,13 @@ class Places:
         Raises
         ------
         Declined
-            ``busy`` where there are too many.
+            ``busy`` where there are too many, all of which are worth more.
+        ChainAccessError, JournalError
+            Where it cannot be done now.
         """
         mark = mark_of(job, place)
         record = await self._journal.place(job.number, place.k, mark)
-        self._make_room()
+        await self._make_room(record)
         if record is None:
             record = PlaceRecord(
                 id=self._next_id,
@@ -233,14 +232,35 @@ class Places:
         live.wake.set()
         return live
 
-    def _make_room(self) -> None:
+    async def _make_room(self, record: PlaceRecord | None) -> None:
+        """Let go of the place that has earned least for its age, if there would be one too many."""
         if len(self._live) < PLACES_MAX:
             return
-        oldest = min(self._live.values(), key=lambda live: (_has_work(live), live.used_seconds))
-        idle_seconds = asyncio.get_running_loop().time() - oldest.used_seconds
-        if _has_work(oldest) or idle_seconds < IDLE_SECONDS:
+        gas_wei = COMMIT_GAS * await self._chain.gas_price()
+        least = min(
+            (live for live in self._live.values() if not _is_owed(live, gas_wei)),
+            key=lambda live: self._rank(live.session.record),
+            default=None,
+        )
+        # Whoever was let go comes back only if it is worth more: otherwise places would take turns for ever.
+        if least is None or (record is not None and self._rank(record) < self._rank(least.session.record)):
             raise Declined("busy", f"this miner works for {PLACES_MAX} jobs already")
-        self._leave(oldest)
+        _log.info("market_place_let_go", job=least.session.record.job, k=least.session.record.k)
+        await self._let_go(least)
+
+    def _rank(self, record: PlaceRecord) -> tuple[float, int]:
+        """Return what decides which of two places stays: wei per second of its age, then which is younger."""
+        return record.earned / max(1.0, self._clock() - record.opened), record.id
+
+    async def _let_go(self, live: Live) -> None:
+        """Take no more care of a place that goes on; what its requester has paid for stays."""
+        session = live.session
+        self._leave(live)
+        for unit in session.cancel(list(session.units), "cancelled", "this miner works for other jobs"):
+            self.shop.stop(unit)
+        self.release(session)
+        with suppress(BlobStoreError):
+            await asyncio.to_thread(self._deliveries.release_inputs, session.record.id)
 
     def _leave(self, live: Live) -> None:
         record = live.session.record
@@ -334,9 +354,10 @@ class Places:
             self._deliveries.release(place)
 
 
-def _has_work(live: Live) -> bool:
+def _is_owed(live: Live, gas_wei: int) -> bool:
+    """Tell whether money would be lost with a place: more than a commit costs, or anything that was sent."""
     session = live.session
-    return bool(session.units or session.results or session.record.next_index > session.place.next_index)
+    return session.record.earned - session.place.committed > gas_wei or live.settler.is_owed
 
 
 def _remembered(record: PlaceRecord, signing: Signing) -> tuple[Job, Place]:

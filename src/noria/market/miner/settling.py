@@ -92,6 +92,11 @@ class Settler:
         self._ended_block: int | None = None
         self._gone_block: int | None = None
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether a batch may have been sent and is not done with."""
+        return any(batch.fixed for batch in self._batches)
+
     # ------------------------------------------------------------ approvals
 
     async def approve(self, approvals: Sequence[Approval]) -> bool:

@@ -171,7 +171,6 @@ class WorkStream:
             raise Declined("closed", f"job {job} is over")
         if self._places.problem:
             raise Declined("busy", self._places.problem)
-        live.used_seconds = asyncio.get_running_loop().time()
         return live
 
     async def _hello(self, hello: Hello, peer: PeerId) -> Welcome:
@@ -193,7 +192,6 @@ class WorkStream:
         session = live.session
         session.is_here, session.job, session.place = True, job, place
         session.greet(peer)
-        live.used_seconds = asyncio.get_running_loop().time()
         return Welcome(
             version=VERSION,
             miner=self._signing.key.address,
