@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from noria.chain.block_store import BlockStore, BlockStoreForeign
+from noria.chain.block_store import BlockStore, BlockStoreError, BlockStoreForeign
 from noria.chain.certificates import CheckState
 from noria.consensus.blocks import decode_block
 from noria.consensus.sent_block import decode_sent_block
@@ -212,6 +213,35 @@ def test_a_new_journal_lets_an_epoch_pass_before_it_votes(tmp_path: Path) -> Non
         await network.run_to(62)
         assert node.miner.status.votes == 1
         assert not any(len(other.hearsay.evidence) for other in network.nodes)
+        await network.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("write", ["put", "finalise"])
+def test_a_miner_alone_goes_on_after_a_write_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path, 1))
+        await network.run_to(20)
+        node = network.nodes[0]
+        right, failed = getattr(node.chain.store, write), []
+
+        def full(*arguments: Any, **options: Any) -> None:
+            failed.append(node.chain.slot)
+            monkeypatch.setattr(node.chain.store, write, right)
+            raise BlockStoreError("the disk is full")
+
+        monkeypatch.setattr(node.chain.store, write, full)
+        while not failed:
+            await network.run_to(node.chain.slot + 1)
+        # The engine has a block by now that the head is not set to.
+        assert node.execution.pool_head.hash != node.chain.head.payload_hash
+        await network.run_to(failed[0] + 40)
+        assert node.chain.head.node.slot > failed[0] + 30
+        assert node.execution.pool_head.hash == node.chain.head.payload_hash
+        assert node.chain.tree.final.epoch >= 2
         await network.stop()
 
     run_virtually(story())

@@ -161,7 +161,7 @@ class ChainService:
             if known.root != self.tree.final.root:
                 self.checker.submit(known.root, known.node.slot, block.certificate, data)
         async with self.lock:
-            await self._follow()
+            await self.follow()
         self.spawn(self.checker.run())
         self.spawn(self._tick())
 
@@ -307,7 +307,7 @@ class ChainService:
                     listener.forwardable(arrival.block)
                 self._imported(arrival.block, known, arrival.input)
             if done:
-                await self._follow()
+                await self.follow()
             for known in done:
                 self._wake(known)
         return len(done)
@@ -459,7 +459,7 @@ class ChainService:
     async def adopt(self, block: Block, known: KnownBlock, input: bytes | None) -> None:
         """Follow a block that has been stored. Only while holding `lock`."""
         self._imported(block, known, input)
-        await self._follow()
+        await self.follow()
         self._wake(known)
 
     def _imported(self, block: Block, known: KnownBlock, input: bytes | None) -> None:
@@ -474,7 +474,7 @@ class ChainService:
         for child in self._queue.children(known.root):
             self.spawn(self._process(child))
 
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
         """Finalise and choose the head anew. Only while holding `lock`."""
         await self._finalise()
         root = choose_head(self.tree.nodes, self.tree.final, self.refuted)
@@ -543,7 +543,7 @@ class ChainService:
 
     async def _refollow(self) -> None:
         async with self.lock:
-            await self._follow()
+            await self.follow()
 
     # ------------------------------------------------------------ time
 

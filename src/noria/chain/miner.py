@@ -234,6 +234,8 @@ class Miner:
         """Make this slot's block if it is won."""
         chain = self._chain
         async with chain.lock:
+            # Where a write failed after the engine's, execution is ahead of the head: it is set back here.
+            await chain.follow()
             head = chain.head
             if head.node.slot >= slot or slot <= self._journal.record.proposed_slot:
                 return None
