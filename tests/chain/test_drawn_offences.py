@@ -27,6 +27,7 @@ from tests.chain.drawn import (
     agree,
     chain_of,
     fast_network,
+    final_roots,
     heads,
     running,
     state_of,
@@ -147,7 +148,9 @@ def test_votes_of_strangers_forgeries_and_old_ones_are_not_kept(tmp_path: Path) 
         signature = FakeKey(7).sign(vote_message(rules.genesis_root, tally.vote))
         stranger = SignedVote(tally.vote, address(7), signature)
         assert isinstance(await hearsay.judge_vote(encode_signed_vote(stranger)), Ignored)
-        forged = SignedVote(tally.vote, address(1), signature)
+        # A vote that nobody has cast: of one that is known already, no second copy is looked at.
+        uncast = Vote(tally.vote.source, Checkpoint(tally.target.epoch, Hash32(b"\x11" * 32)))
+        forged = SignedVote(uncast, address(1), signature)
         assert isinstance(await hearsay.judge_vote(encode_signed_vote(forged)), Rejected)
         old = Vote(Checkpoint(5, tally.target.root), Checkpoint(9, tally.target.root))
         assert isinstance(
@@ -253,13 +256,29 @@ def test_a_refuted_block_is_valid_for_ever_once_a_descendant_checkpoint_is_final
         for node in network.nodes:
             node.chain.checker.submit = lambda *arguments: None  # type: ignore[method-assign]
         observer = await network.add(0, mines=False, name="observer")
-        await network.run_to(120)
+        refuted: set[Hash32] = set()
+        for slot in range(121):
+            await network.run_to(slot)
+            refuted |= observer.chain.refuted
+            # As long as it is not final, what follows a lie is not the observer's head.
+            line = {block.root(observer.chain.rules.genesis_root) for block in chain_of(observer)}
+            assert not line & observer.chain.refuted, slot
         lies = [b for b in chain_of(network.nodes[0]) if b.header.proposer == address(3) and b.certificate]
         assert lies
         assert min(node.chain.tree.final.epoch for node in network.nodes[:4]) >= 5
         # What two thirds have made final, the observer follows, although it knows better.
         assert observer.chain.tree.final.epoch >= 5
         assert agree(network)
+        final, roots = (
+            set(final_roots(observer)),
+            {lie.root(observer.chain.rules.genesis_root) for lie in lies},
+        )
+        assert refuted & roots & final
+        assert not observer.chain.refuted & final
+        # It still knows. It has no weight, so that it tells nobody.
+        states = {observer.chain.certificate_state(root) for root in refuted & roots & final}
+        assert states == {CheckState.REFUTED}
+        assert not any(kind == "alarm" for kind, _ in observer.said)
         await network.stop()
 
     run_virtually(story())
