@@ -41,7 +41,9 @@ def refused(network: Network, **changes: Any) -> str:
     with pytest.raises(InvalidBlock) as raised:
         network.extend(slot=slot, start=start)
     assert raised.value.args[0] == "system-call"
-    return revert_reason(network.simulate(slot, start))
+    reason = revert_reason(network.simulate(slot, start))
+    assert raised.value.args[1].endswith(f" failed: revert: {reason}")
+    return reason
 
 
 # ---------------------------------------------------------------- randomness

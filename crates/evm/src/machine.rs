@@ -130,10 +130,9 @@ pub fn run_system_call<S: StateSource>(
     }
     let mut outcome = machine.system_call(contract, data).map_err(RunError::from)?;
     if !outcome.result.is_success() {
-        return Err(BlockError::invalid(
-            "system-call",
-            format!("the system call to {contract} failed: {}", outcome.result),
-        ));
+        let reason = outcome.result.output().and_then(|output| alloy_sol_types::decode_revert_reason(output));
+        let reason = reason.unwrap_or_else(|| outcome.result.to_string());
+        return Err(BlockError::invalid("system-call", format!("the system call to {contract} failed: {reason}")));
     }
     // The caller is no account and the call pays nothing.
     outcome.state.remove(&SYSTEM_ADDRESS);
