@@ -217,7 +217,7 @@ DEVNET: Final = ChainParameters(
     window_epochs=64,
     leak_epochs=64,
     grant_epochs=0,
-    # Some 0.3 s of plain Python (`benchmarks/runtimes`): people's units are that long.
+    # 0.1 to 0.2 s of plain Python (`docs/benchmarks.md`): people's units are that long.
     unit_fuel_max=4 * 10**9,
     input_bytes_max=256 << 10,
     verify_share_percent=5,
