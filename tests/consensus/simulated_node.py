@@ -132,7 +132,7 @@ class Node:
         """A right block on a parent, with the votes and evidence that this node has."""
         votes = self._votes_for(parent, slot)
         return self.world.block(
-            parent, slot, self.number, votes=votes, evidence=self._evidence_for(parent), extra=extra
+            parent, slot, self.number, votes=votes, evidence=self._evidence_for(parent, slot), extra=extra
         )
 
     def _votes_for(self, parent: Link, slot: int) -> tuple[AggregatedVote, ...]:
@@ -154,14 +154,15 @@ class Node:
                 made.extend(aggregate_votes(FAKE, voting_set, new))
         return tuple(made)
 
-    def _evidence_for(self, parent: Link) -> tuple[Evidence, ...]:
+    def _evidence_for(self, parent: Link, slot: int) -> tuple[Evidence, ...]:
         chosen: list[Evidence] = []
         convicted: set[Address] = set()
+        epoch = epoch_of(self.world.parameters, slot)
         # Who breaks the rules does not report it.
         for evidence in self.evidence if self.honest else ():
             try:
                 guilty = check_evidence(
-                    self.world.parameters, FAKE, self.world.genesis_root, parent.state, evidence
+                    self.world.parameters, FAKE, self.world.genesis_root, parent.state, evidence, epoch
                 )
             except EvidenceError:
                 continue
@@ -385,10 +386,11 @@ class Node:
     def _keep_evidence(self, evidence: Evidence, *, spread: bool) -> None:
         if evidence in self.evidence:
             return
+        parameters, state = self.world.parameters, self.links[self.head].state
+        # A neighbour may be in the next epoch already.
+        epoch = epoch_of(parameters, self.simulation.slot) + 1
         try:
-            check_evidence(
-                self.world.parameters, FAKE, self.world.genesis_root, self.links[self.head].state, evidence
-            )
+            check_evidence(parameters, FAKE, self.world.genesis_root, state, evidence, epoch)
         except EvidenceError as error:
             if not spread:
                 self._reject(type(error).__name__)

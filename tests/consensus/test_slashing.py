@@ -23,6 +23,7 @@ from noria.consensus.slashing import (
     AttributedVote,
     Evidence,
     EvidenceError,
+    FutureOffence,
     NobodyGuilty,
     NoOffence,
     Penalty,
@@ -57,8 +58,10 @@ MINERS = [address(number) for number in range(6)]
 STATE = PlainState({miner: MinerRecord(miner, bls_key(n), 1000) for n, miner in enumerate(MINERS)})
 
 
-def check(evidence: Evidence, state: PlainState = STATE, root: Hash32 = ROOT) -> tuple[Address, ...]:
-    return check_evidence(DEVNET, FAKE, root, state, evidence)
+def check(
+    evidence: Evidence, state: PlainState = STATE, root: Hash32 = ROOT, epoch: int = 5
+) -> tuple[Address, ...]:
+    return check_evidence(DEVNET, FAKE, root, state, evidence, epoch)
 
 
 # ---------------------------------------------------------------- conditions
@@ -237,6 +240,26 @@ def test_the_later_target_dates_an_offence(slashed_epoch: int, guilty: bool) -> 
             check(evidence, state)
 
 
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        ProposalEvidence(signed(header(slot=95)), signed(header(slot=95, payload=1))),
+        VoteEvidence(attributed(vote(1, 5), (0,)), attributed(vote(1, 5, 1), (0,))),
+        VoteEvidence(attributed(vote(1, 5), (0,)), attributed(vote(2, 4), (0,))),
+        VoteEvidence(attributed(vote(2, 4), (0,)), attributed(vote(1, 5), (0,))),
+    ],
+)
+def test_an_offence_is_punished_from_its_epoch_on_and_once(evidence: Evidence) -> None:
+    with pytest.raises(FutureOffence, match="of epoch 5 cannot be punished in epoch 4"):
+        check(evidence, epoch=4)
+    for epoch in (5, 6, 2**60):
+        assert check(evidence, epoch=epoch) == (MINERS[0],)
+        # Whatever else the miner has signed until then is paid for as well.
+        after = slashed(DEVNET, STATE.records[MINERS[0]], epoch)
+        with pytest.raises(NobodyGuilty):
+            check(evidence, replace(STATE, records={MINERS[0]: after}), epoch=epoch + 1)
+
+
 def test_real_signatures_convict() -> None:
     secrets = [BlsSecretKey.from_seed(bytes([number]) * 32) for number in range(2)]
     state = PlainState(
@@ -251,18 +274,18 @@ def test_real_signatures_convict() -> None:
         AttributedVote(v, both, scheme.aggregate([secret.sign(vote_message(ROOT, v)) for secret in secrets]))
         for v in (vote(1, 5), vote(2, 4))
     )
-    assert check_evidence(DEVNET, scheme, ROOT, state, VoteEvidence(first, second)) == both
+    assert check_evidence(DEVNET, scheme, ROOT, state, VoteEvidence(first, second), 5) == both
     with pytest.raises(WrongEvidenceSignature):
-        check_evidence(DEVNET, scheme, OTHER, state, VoteEvidence(first, second))
+        check_evidence(DEVNET, scheme, OTHER, state, VoteEvidence(first, second), 5)
     proposals = ProposalEvidence(
         *(
             SignedHeader(head, secrets[0].sign(block_root(ROOT, head)))
             for head in (header(), header(payload=1))
         )
     )
-    assert check_evidence(DEVNET, BLS, ROOT, state, proposals) == (MINERS[0],)
+    assert check_evidence(DEVNET, BLS, ROOT, state, proposals, 5) == (MINERS[0],)
     with pytest.raises(WrongEvidenceSignature):
-        check_evidence(DEVNET, BLS, OTHER, state, proposals)
+        check_evidence(DEVNET, BLS, OTHER, state, proposals, 5)
 
 
 # ---------------------------------------------------------------- money

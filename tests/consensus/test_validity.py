@@ -307,6 +307,15 @@ def test_evidence_convicts_or_spoils_the_block() -> None:
         contents(block, View(state=replace(PARENT.state, records=records)))
 
 
+def test_evidence_of_an_epoch_that_has_not_begun_spoils_the_block() -> None:
+    slot = 2 * WORLD.parameters.epoch_slots
+    later = (rebuilt(slot=slot), rebuilt(slot=slot, votes=()))
+    evidence = ProposalEvidence(*(block.signed_header for block in later))
+    with pytest.raises(WrongEvidence, match="FutureOffence"):
+        contents(rebuilt(evidence=(evidence,)))
+    assert check_all_evidence(WORLD.rules, rebuilt(slot=slot, evidence=(evidence,)), PARENT)
+
+
 # ---------------------------------------------------------------- verdicts
 
 

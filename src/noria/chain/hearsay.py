@@ -25,6 +25,7 @@ from noria.consensus.slashing import (
     AttributedVote,
     Evidence,
     EvidenceError,
+    FutureOffence,
     NobodyGuilty,
     check_evidence,
     decode_evidence,
@@ -196,11 +197,12 @@ class Hearsay:
         if view is None:
             return Postponed("HeadUnknown", "the head is changing")
         rules = self._chain.rules
+        # As with votes, the next epoch may have begun elsewhere.
+        epoch = epoch_of(rules.parameters, self._chain.slot) + 1
+        about = (rules.parameters, rules.scheme, rules.genesis_root, view.state)
         try:
-            await self._chain.importer.thread(
-                check_evidence, rules.parameters, rules.scheme, rules.genesis_root, view.state, evidence
-            )
-        except NobodyGuilty as error:
+            await self._chain.importer.thread(check_evidence, *about, evidence, epoch)
+        except (FutureOffence, NobodyGuilty) as error:
             return Ignored(str(error))
         except EvidenceError as error:
             return Rejected(type(error).__name__, str(error), False)
@@ -314,5 +316,6 @@ class Hearsay:
         rules = self._chain.rules
         view = self._chain.tree.view(final.root)
         if view is not None:
-            self.evidence.prune(rules.parameters, rules.scheme, rules.genesis_root, view.state)
+            now = epoch_of(rules.parameters, self._chain.slot)
+            self.evidence.prune(rules.parameters, rules.scheme, rules.genesis_root, view.state, now)
         self.votes.prune(epoch_of(rules.parameters, final.node.slot))

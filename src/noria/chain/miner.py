@@ -312,7 +312,7 @@ class Miner:
             rules.scheme, entered, lambda number: snapshot_of(view, number), may_vote
         )
         evidence, guilty = self._hearsay.evidence.select(
-            parameters, rules.scheme, rules.genesis_root, view.state
+            parameters, rules.scheme, rules.genesis_root, view.state, epoch
         )
         start = slot_start(
             rules,

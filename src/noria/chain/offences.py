@@ -14,6 +14,7 @@ from noria.consensus.slashing import (
     AttributedVote,
     Evidence,
     EvidenceError,
+    FutureOffence,
     ProposalEvidence,
     VoteEvidence,
     check_evidence,
@@ -98,11 +99,14 @@ class EvidencePool:
         scheme: SignatureScheme,
         genesis_root: Hash32,
         state: StateView,
+        epoch: int,
     ) -> None:
-        """Forget what convicts nobody any more in a final state."""
+        """Forget what convicts nobody any more in a final state; keep what may still do so after an epoch."""
         for key, evidence in list(self._pool.items()):
             try:
-                check_evidence(parameters, scheme, genesis_root, state, evidence)
+                check_evidence(parameters, scheme, genesis_root, state, evidence, epoch)
+            except FutureOffence:
+                continue
             except EvidenceError:
                 del self._pool[key]
 
@@ -112,15 +116,16 @@ class EvidencePool:
         scheme: SignatureScheme,
         genesis_root: Hash32,
         state: StateView,
+        epoch: int,
     ) -> tuple[tuple[Evidence, ...], tuple[Address, ...]]:
-        """Return what a block on a state may carry, and whom it convicts, ascending."""
+        """Return what a block of an epoch on a state may carry, and whom it convicts, ascending."""
         chosen: list[Evidence] = []
         convicted: set[Address] = set()
         for evidence in list(self._pool.values()):
             if len(chosen) == EVIDENCE_ITEMS_MAX:
                 break
             try:
-                guilty = check_evidence(parameters, scheme, genesis_root, state, evidence)
+                guilty = check_evidence(parameters, scheme, genesis_root, state, evidence, epoch)
             except EvidenceError:
                 continue
             if convicted.issuperset(guilty) or len(encode_evidence([*chosen, evidence])) > EVIDENCE_BYTES_MAX:

@@ -45,6 +45,10 @@ class NoOffence(EvidenceError):
     """Two messages that an honest miner may sign both."""
 
 
+class FutureOffence(EvidenceError):
+    """An offence of an epoch that has not begun: it can be punished once it has."""
+
+
 class NobodyGuilty(EvidenceError):
     """No miner that signed both and can still be punished for it."""
 
@@ -151,6 +155,7 @@ def check_evidence(
     genesis_root: Hash32,
     state: StateView,
     evidence: Evidence,
+    epoch: int,
 ) -> tuple[Address, ...]:
     """Check evidence and say whom it convicts (protocol 4.8), in the order of cost.
 
@@ -164,6 +169,9 @@ def check_evidence(
         The parent block's: keys, and who has been punished already.
     evidence
         From anywhere.
+    epoch
+        Of the block that includes it. Its slash pays for offences up to there; one of a later epoch would
+        convict again and again.
 
     Returns
     -------
@@ -172,12 +180,12 @@ def check_evidence(
 
     Raises
     ------
-    NoOffence, NobodyGuilty, WrongEvidenceSignature
+    NoOffence, FutureOffence, NobodyGuilty, WrongEvidenceSignature
         Where it proves nothing.
     """
     if isinstance(evidence, ProposalEvidence):
-        return _check_proposals(parameters, scheme, genesis_root, state, evidence)
-    return _check_votes(scheme, genesis_root, state, evidence)
+        return _check_proposals(parameters, scheme, genesis_root, state, evidence, epoch)
+    return _check_votes(scheme, genesis_root, state, evidence, epoch)
 
 
 def full_penalty(record: MinerRecord) -> Penalty:
@@ -221,13 +229,16 @@ def _check_proposals(
     genesis_root: Hash32,
     state: StateView,
     evidence: ProposalEvidence,
+    epoch: int,
 ) -> tuple[Address, ...]:
     first, second = evidence.first, evidence.second
     if not double_proposal(genesis_root, first, second):
         raise NoOffence("the headers are not different blocks of one proposer for one slot")
     proposer, slot = first.header.proposer, first.header.slot
+    offence_epoch = epoch_of(parameters, slot)
+    _require_begun(offence_epoch, epoch)
     record = state.miner(proposer)
-    if record is None or not punishable(record, epoch_of(parameters, slot)):
+    if record is None or not punishable(record, offence_epoch):
         raise NobodyGuilty(f"proposer 0x{proposer.hex()} is no miner, or has been punished for slot {slot}")
     for signed in (first, second):
         if not scheme.verify(record.bls_key, block_root(genesis_root, signed.header), signed.signature):
@@ -236,13 +247,14 @@ def _check_proposals(
 
 
 def _check_votes(
-    scheme: SignatureScheme, genesis_root: Hash32, state: StateView, evidence: VoteEvidence
+    scheme: SignatureScheme, genesis_root: Hash32, state: StateView, evidence: VoteEvidence, epoch: int
 ) -> tuple[Address, ...]:
     first, second = evidence.first, evidence.second
     if not slashable(first.vote, second.vote):
         raise NoOffence("the votes neither share a target epoch nor does one surround the other")
     # The later of the two made it an offence.
     offence_epoch = max(first.vote.target.epoch, second.vote.target.epoch)
+    _require_begun(offence_epoch, epoch)
     both = sorted(set(first.signers) & set(second.signers))
     guilty = tuple(miner for miner in both if punishable(state.miner(miner), offence_epoch))
     if not guilty:
@@ -255,6 +267,11 @@ def _check_votes(
         ):
             raise WrongEvidenceSignature(f"a vote is not signed by the {len(records)} miners that it names")
     return guilty
+
+
+def _require_begun(offence_epoch: int, epoch: int) -> None:
+    if offence_epoch > epoch:
+        raise FutureOffence(f"an offence of epoch {offence_epoch} cannot be punished in epoch {epoch}")
 
 
 # ---------------------------------------------------------------- codecs

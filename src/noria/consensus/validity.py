@@ -353,10 +353,11 @@ def check_all_evidence(rules: ChainRules, block: Block, parent: ParentView) -> t
         Where a piece proves nothing, or nothing that another piece does not.
     """
     convicted: set[Address] = set()
+    epoch = epoch_of(rules.parameters, block.header.slot)
     for evidence in block.evidence:
         try:
             guilty = slashing.check_evidence(
-                rules.parameters, rules.scheme, rules.genesis_root, parent.state, evidence
+                rules.parameters, rules.scheme, rules.genesis_root, parent.state, evidence, epoch
             )
         except slashing.EvidenceError as error:
             raise WrongEvidence(f"{type(error).__name__}: {error}") from error
