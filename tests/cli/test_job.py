@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from noria.cli.job_run import summary
 from noria.market.requester.evidence import SignedReceipt
 from noria.market.requester.journal import JobJournal
 from noria.market.requester.reasons import JobView, PlaceView
@@ -153,6 +154,17 @@ def test_a_job_that_was_left_is_said_to_be(journal: JobJournal, run: Run) -> Non
     done = run("explain", "5")
     assert done.returncode == 0, done
     assert "Its program is gone" in done.stdout
+
+
+def test_an_opening_that_was_left_may_still_come(journal: JobJournal, run: Run) -> None:
+    opening = view(state="opening", opened_block=0, places=(), units=1, done=0)
+    row = add(journal, None, "opening", opening)
+    journal.note_opening(row, nonce=3, block=9)
+    done = run("explain")
+    assert done.returncode == 0, done
+    assert "it may still come" in done.stdout
+    assert "it may still come" in summary(opening)
+    assert "nothing was spent" in summary(view(state="closed", places=(), units=1, done=0))
 
 
 def test_a_job_is_cancelled_by_the_process_that_works_on_it(journal: JobJournal, path: Path) -> None:

@@ -10,13 +10,15 @@ from noria.client import leftovers
 from noria.client.leftovers import close_leftovers
 from noria.client.wallet import Wallet
 from noria.market.access import CallReverted, Head
-from noria.market.contracts import Job, JobState, MarketRules
+from noria.market.contracts import Job, JobState, MarketRules, Opened
 from noria.market.requester.journal import JobJournal
-from noria.primitives.types import ZERO_ADDRESS, ZERO_HASH, Wei
+from noria.primitives.types import ZERO_ADDRESS, ZERO_HASH, Address, Wei
 from tests.market.requester.fakes import ROOT, key_of
 
 WALLET = Wallet(key_of(1))
 SESSION = key_of(2)
+OPENED = object()
+"""The event of the chain's one job."""
 
 
 def a_job(state: JobState, **changes: Any) -> Job:
@@ -52,12 +54,19 @@ class Chain:
         self.job, self.block = job, block
         self.calls: list[str] = []
         self.refuses = False
+        self.final = 0
+        self.opened_in: int | None = None
+        self.searched: list[tuple[int, int]] = []
 
     async def head(self) -> Head:
         return Head(self.block, ZERO_HASH, 0, 1)
 
-    async def logs(self, *_: Any) -> list[Any]:
-        return []
+    async def final_nonce(self, account: Address) -> int:
+        return self.final
+
+    async def logs(self, addresses: Any, topics: Any, first: int, last: int) -> list[Any]:
+        self.searched.append((first, last))
+        return [OPENED] if self.opened_in is not None and first <= self.opened_in <= last else []
 
     def _do(self, name: str, state: JobState) -> None:
         if self.refuses:
@@ -172,3 +181,81 @@ async def test_jobs_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, jo
     access: Any = Chain(a_job(JobState.ASSIGNED))
     assert await close_leftovers(access, WALLET, journal) == []
     assert alive != row
+
+
+# ---------------------------------------------------------------- openings that no block has
+
+
+def left_while_opening(monkeypatch: pytest.MonkeyPatch, journal: JobJournal, chain: Chain) -> int:
+    row = journal.create(ROOT, WALLET.address, SESSION.secret, title="", node="", budget=1)
+    journal.note_opening(row, nonce=5, block=20)
+    journal.release(row)
+
+    async def read_job(access: Any, asked: int) -> Job | None:
+        return chain.job if chain.job is not None and chain.job.number == asked else None
+
+    monkeypatch.setattr(leftovers, "read_job", read_job)
+    monkeypatch.setattr(leftovers, "JobChain", lambda access, sender: chain)
+    monkeypatch.setattr(
+        leftovers, "decode_event", lambda _: Opened(7, WALLET.address, ZERO_HASH, ZERO_HASH, Wei(1))
+    )
+    return row
+
+
+async def test_an_opening_that_may_still_come_is_looked_for_again(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal
+) -> None:
+    chain = Chain(None)
+    row = left_while_opening(monkeypatch, journal, chain)
+    access: Any = chain
+    for final in (0, 5):
+        chain.final = final
+        [done] = await close_leftovers(access, WALLET, journal)
+        assert (done.id, done.number, done.state) == (row, None, "opening")
+        assert "may still come" in done.message
+    # A block has taken it meanwhile.
+    chain.job, chain.opened_in, chain.block = a_job(JobState.OPEN), 24, 25
+    [done] = await close_leftovers(access, WALLET, journal)
+    assert (done.number, done.state, chain.calls) == (7, "closed", ["close"])
+    assert journal.jobs()[0].number == 7
+    assert await close_leftovers(access, WALLET, journal) == []
+
+
+async def test_an_opening_whose_nonce_is_used_otherwise_can_never_come(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal
+) -> None:
+    chain = Chain(None)
+    left_while_opening(monkeypatch, journal, chain)
+    chain.final = 6
+    access: Any = chain
+    [done] = await close_leftovers(access, WALLET, journal)
+    assert (done.state, done.message) == ("closed", "it was never opened: nothing is locked")
+
+
+async def test_an_opening_that_comes_while_it_is_looked_for_is_found(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal
+) -> None:
+    chain = Chain(None)
+    left_while_opening(monkeypatch, journal, chain)
+
+    async def final_nonce(account: Address) -> int:
+        chain.job, chain.opened_in = a_job(JobState.OPEN), 20
+        return 6
+
+    monkeypatch.setattr(chain, "final_nonce", final_nonce)
+    access: Any = chain
+    [done] = await close_leftovers(access, WALLET, journal)
+    assert (done.state, chain.calls) == ("closed", ["close"])
+
+
+async def test_an_opening_is_found_however_long_ago_it_was(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal
+) -> None:
+    chain = Chain(a_job(JobState.OPEN), block=120_000)
+    left_while_opening(monkeypatch, journal, chain)
+    # Earlier than the head was: a reorganisation.
+    chain.opened_in = 15
+    access: Any = chain
+    [done] = await close_leftovers(access, WALLET, journal)
+    assert (done.number, done.state, chain.calls) == (7, "closed", ["refund"])
+    assert chain.searched == [(70_001, 120_000), (20_001, 70_000), (0, 20_000)]

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from noria import Executor
+from noria.client import session
 from noria.client.errors import OutOfFuel
 from noria.client.network_executor import UnitsWithoutWeight
 from noria.client.receipt_files import InvalidReceiptFile, verify_receipt_file
 from noria.client.session import BudgetRunsOut
-from noria.market.requester.errors import BudgetSpent, NotFunded
+from noria.market.requester.errors import OPENING_MAY_COME, BudgetSpent, NotFunded
 from noria.market.requester.journal import JobJournal
 from noria.primitives.types import NOR
 from noria.work.functions import CannotTravel, RemoteTraceback
@@ -207,6 +208,24 @@ def test_an_interrupt_stops_everything_and_ends_the_job(own: World) -> None:
     assert "close" in own.chain.calls
     assert own.units() == 0
     assert time.monotonic() - begin < 30
+
+
+def test_an_interrupt_while_no_block_opens_the_job(own: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "HURRY_SECONDS", 0.5)
+    own.chain.takes_openings = False
+    made = executor()
+    future = made.submit(tasks.multiply, 1, 1)
+    end = time.monotonic() + PATIENCE
+    while "open" not in own.chain.calls:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    made.shutdown(stop_running=True)
+    assert future.cancelled()
+    assert made.job.state == "opening"
+    assert made._session.summary() == [OPENING_MAY_COME]
+    # This process is still there, and has nothing to do with it any more.
+    [left] = JobJournal().leftovers(own.domain.genesis_root)
+    assert (left.number, left.state) == (None, "opening")
 
 
 def test_results_outlive_an_executor_that_nobody_holds(own: World) -> None:

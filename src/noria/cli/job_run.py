@@ -360,9 +360,11 @@ def costs(view: JobView) -> dict[str, Any]:
 def summary(view: JobView) -> str:
     """Say in one line what a job has cost."""
     from noria.cli.mine_report import count_of, short_money
+    from noria.market.requester.errors import OPENING_MAY_COME
 
     if view.job is None:
-        return "no job was opened, and nothing was spent"
+        is_opening = view.state == "opening"
+        return OPENING_MAY_COME if is_opening else "no job was opened, and nothing was spent"
     worked = sum(place.done > 0 for place in view.places)
     return (
         f"job {view.job} is {view.state}: {count_of(view.done, 'unit')} by {count_of(worked, 'miner')}, "

@@ -182,6 +182,7 @@ def chain_values(found: OnChain) -> dict[str, Any]:
 def explained(stored: StoredJob, found: OnChain | None) -> Explanation:
     """Return why a job is where it is, from what was noted of it last and what the chain says now."""
     from noria.market.contracts import JobState
+    from noria.market.requester.errors import OPENING_MAY_COME
     from noria.market.requester.reasons import Explanation, Reason, explain
 
     view = view_of(stored)
@@ -203,6 +204,8 @@ def explained(stored: StoredJob, found: OnChain | None) -> Explanation:
         )
     elif found is not None:
         text = f"Its program is gone: the next job, or `{end}`, ends it and brings back what is left."
+    elif stored.number is None and stored.opening_nonce is not None:
+        text = f"Its program is gone; {OPENING_MAY_COME}."
     else:
         text = "Its program is gone, and the chain that was asked does not have it."
     # What the process was waiting for last says nothing any more.

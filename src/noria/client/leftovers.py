@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from noria.client.rpc_access import RpcAccess
 from noria.client.wallet import Wallet
-from noria.market.access import ChainAccess, ChainAccessError
+from noria.market.access import ChainAccessError
 from noria.market.contracts import (
     ASSIGN_WITHIN_BLOCKS,
     JOB_MARKET,
@@ -20,12 +21,15 @@ from noria.market.contracts import (
     read_rules,
 )
 from noria.market.requester.chain import JobChain
+from noria.market.requester.errors import OPENING_MAY_COME
 from noria.market.requester.journal import JobJournal, JournalError, StoredJob
 from noria.market.sending import TransactionSender
 from noria.primitives.keys import PrivateKey
 
 LOG_BLOCKS: Final = 50_000
-"""How far back a job is looked for whose number was not noted."""
+"""So many blocks are searched at a time for a job whose number was not noted."""
+REORGANISED_BLOCKS: Final = 64
+"""By so much a job's block may be earlier than the head was when it was sent."""
 JOBS_MAX: Final = 16
 """Jobs in one go."""
 
@@ -39,7 +43,8 @@ class Leftover:
     id, number
         In the journal, and on the chain; None where it was never opened.
     state
-        As noted now: ``closing`` until it can be paid back, then ``closed``.
+        As noted now: ``closing`` until it can be paid back, then ``closed``; as before while its opening may
+        still come into a block.
     message
         What was done, or why nothing could be.
     """
@@ -51,7 +56,7 @@ class Leftover:
 
 
 async def close_leftovers(
-    access: ChainAccess, wallet: Wallet, journal: JobJournal | None = None
+    access: RpcAccess, wallet: Wallet, journal: JobJournal | None = None
 ) -> list[Leftover]:
     """End jobs whose programs are gone, and have those paid back whose time has come.
 
@@ -83,7 +88,7 @@ async def close_leftovers(
         for stored in found[:JOBS_MAX]:
             try:
                 state, message, number = await _end(access, chain, stored)
-                journal.set_state(stored.id, state)
+                journal.set_state(stored.id, state, number)
             except (ChainAccessError, JournalError) as error:
                 state, message, number = stored.state, f"it could not be ended: {error}", stored.number
             done.append(Leftover(stored.id, number, state, message))
@@ -93,8 +98,13 @@ async def close_leftovers(
             journal.close()
 
 
-async def _end(access: ChainAccess, chain: JobChain, stored: StoredJob) -> tuple[str, str, int | None]:
+async def _end(access: RpcAccess, chain: JobChain, stored: StoredJob) -> tuple[str, str, int | None]:
     job = await _find(access, stored)
+    if job is None and not stored.is_alive:
+        if not await _is_past(access, stored):
+            return stored.state, OPENING_MAY_COME, None
+        # What used the nonce may be the opening, in a block that came after the search.
+        job = await _find(access, stored)
     if stored.is_alive and (job is None or job.state in (JobState.OPEN, JobState.ASSIGNED)):
         return stored.state, "its program is about to end it", stored.number
     if job is None:
@@ -120,20 +130,29 @@ async def _end(access: ChainAccess, chain: JobChain, stored: StoredJob) -> tuple
     return "closed", "it is over, and the rest is paid back", number
 
 
-async def _find(access: ChainAccess, stored: StoredJob) -> Job | None:
+async def _is_past(access: RpcAccess, stored: StoredJob) -> bool:
+    """Tell whether a job that no block has can never come: a final block has its opening's nonce."""
+    nonce = stored.opening_nonce
+    return nonce is None or await access.final_nonce(stored.requester) > nonce
+
+
+async def _find(access: RpcAccess, stored: StoredJob) -> Job | None:
     """Return a stored job as the chain has it, by its session key: a number may have been another's."""
     key = PrivateKey(stored.session_key).address
     if stored.number is not None:
         job = await read_job(access, stored.number)
         if job is not None and job.session_key == key:
             return job
-    head = await access.head()
-    first = max(0, head.number - LOG_BLOCKS)
+    last = (await access.head()).number
+    sent = last - LOG_BLOCKS if stored.opening_block is None else stored.opening_block - REORGANISED_BLOCKS
     topics = ([OPENED_TOPIC], None, [address_topic(stored.requester)])
-    for log in reversed(await access.logs([JOB_MARKET], topics, first, head.number)):
-        event = decode_event(log)
-        if isinstance(event, Opened):
-            job = await read_job(access, event.job)
-            if job is not None and job.session_key == key:
-                return job
+    while last >= max(0, sent):
+        first = max(0, sent, last - LOG_BLOCKS + 1)
+        for log in reversed(await access.logs([JOB_MARKET], topics, first, last)):
+            event = decode_event(log)
+            if isinstance(event, Opened):
+                job = await read_job(access, event.job)
+                if job is not None and job.session_key == key:
+                    return job
+        last = first - 1
     return None

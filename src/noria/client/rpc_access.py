@@ -342,6 +342,10 @@ class RpcAccess:
         """Return the next nonce, counting what waits in the mempool."""
         return _number(await self.ask("eth_getTransactionCount", "0x" + account.hex(), "pending", kind=str))
 
+    async def final_nonce(self, account: Address) -> int:
+        """Return how many transactions of an account are in final blocks."""
+        return _number(await self.ask("eth_getTransactionCount", "0x" + account.hex(), "finalized", kind=str))
+
     async def balance(self, account: Address) -> Wei:
         """Return an account's balance."""
         return Wei(_number(await self.ask("eth_getBalance", "0x" + account.hex(), "latest", kind=str)))

@@ -26,7 +26,7 @@ from noria.client.programs import GivenProgram
 from noria.client.wallet import Wallet, open_wallet
 from noria.market.access import ChainAccessError
 from noria.market.requester.confidence import Choice
-from noria.market.requester.errors import JobError
+from noria.market.requester.errors import OPENING_MAY_COME, JobError
 from noria.market.requester.evidence import Settled
 from noria.market.requester.job import JobRunner
 from noria.market.requester.journal import JobJournal, JournalError
@@ -405,6 +405,8 @@ class Session:
         view = self.view()
         if not view.units:
             return []
+        if view.job is None and view.state == "opening":
+            return [OPENING_MAY_COME]
         miners = sum(place.done > 0 for place in view.places)
         spent, budget = int(view.spent) / 10**18, int(view.budget) / 10**18
         line = (

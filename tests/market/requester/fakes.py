@@ -39,6 +39,7 @@ from noria.market.messages import (
 )
 from noria.market.requester.chain import JobPlan, OpenedJob
 from noria.market.requester.checks import ClaimRules, receipt_seal
+from noria.market.requester.errors import NotFunded, OpeningOverdue
 from noria.market.requester.units import WorkUnit, make_part
 from noria.market.typed_data import Domain, allow_digest, approval_digest, session_digest, signer_of
 from noria.network.errors import DialFailed, PeerNotConnected, RequestRefused, RequestTimeout
@@ -491,9 +492,16 @@ class FakeChain:
     calls: list[str] = field(default_factory=list)
     refuses: set[str] = field(default_factory=set)
     block_seconds: float = 0.005
+    takes_openings: bool = True
+    """If not, no block ever takes one."""
+    overdue_seconds: float | None = None
+    """After so long the sender of an opening gives up."""
 
     async def balance(self) -> Wei:
         return Wei(self.money)
+
+    async def nonce(self) -> int:
+        return 3
 
     async def usual_price(self) -> int:
         return PRICE
@@ -504,11 +512,12 @@ class FakeChain:
             raise CallReverted(f"{name} is refused here")
 
     async def open(self, plan: JobPlan, session_key: Address) -> OpenedJob:
-        from noria.market.requester.errors import NotFunded
-
         self._called("open")
         if self.money < plan.budget:
             raise NotFunded("too little")
+        if not self.takes_openings:
+            await asyncio.sleep(3_600 if self.overdue_seconds is None else self.overdue_seconds)
+            raise OpeningOverdue("no block has taken it; it may still come")
         self.money -= plan.budget
         await asyncio.sleep(self.block_seconds)
         self.block += 1

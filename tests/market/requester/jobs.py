@@ -32,8 +32,10 @@ PATIENCE = 30.0
 class RunningJob:
     """A job under way, with everything that can be looked at."""
 
-    def __init__(self, runner: JobRunner, chain: FakeChain, miners: list[FakeMiner]) -> None:
-        self.runner, self.chain, self.miners = runner, chain, miners
+    def __init__(
+        self, runner: JobRunner, chain: FakeChain, miners: list[FakeMiner], task: asyncio.Task[None]
+    ) -> None:
+        self.runner, self.chain, self.miners, self.task = runner, chain, miners, task
 
     def order(self, *datas: bytes, fuel_limit: int = 100_000_000, shared: bytes = b"") -> list[Wanted]:
         units = [Wanted(data, fuel_limit=fuel_limit, shared=shared) for data in datas]
@@ -102,13 +104,15 @@ async def running_job(
         tell_wait=(told if told is not None else []).append,
     )
     task = asyncio.get_running_loop().create_task(runner.run())
-    job = RunningJob(runner, chain, miners)
+    job = RunningJob(runner, chain, miners, task)
     try:
         yield job
     finally:
         async with asyncio.timeout(PATIENCE):
             await runner.close(hurry=True)
-            await task
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
 
 
 def truthful() -> TruthfulRuns:

@@ -24,7 +24,7 @@ from noria.market.requester.reasons import explain
 from noria.primitives.hashes import blake3
 from noria.primitives.types import NOR, Wei
 from noria.work.workers import Outcome
-from tests.market.requester.fakes import FakeMiner, TruthfulRuns, Wanted, Ways, key_of
+from tests.market.requester.fakes import DOMAIN, FakeMiner, TruthfulRuns, Wanted, Ways, key_of
 from tests.market.requester.jobs import RunningJob, running_job
 
 
@@ -402,6 +402,62 @@ async def test_units_wait_until_the_miners_are_drawn() -> None:
         assert job.runner.dispatcher.waiting == 3
         await job.results(wanted)
         assert job.chain.calls[:2] == ["open", "assign"]
+
+
+# ---------------------------------------------------------------- openings that no block has
+
+
+async def test_an_opening_that_is_overdue_is_left_to_whoever_comes_next(tmp_path: Path) -> None:
+    journal = JobJournal(tmp_path / "jobs.sqlite")
+    async with running_job([FakeMiner(0), FakeMiner(1)], journal=journal) as job:
+        job.chain.takes_openings, job.chain.overdue_seconds = False, 0.01
+        [wanted] = job.order(b"unit")
+        await job.results([wanted])
+        with pytest.raises(JobNotOpened, match="may still come"):
+            wanted.future.result()
+        # The program goes on, and so may others: none of them waits for ever.
+        [late] = job.order(b"late")
+        await job.results([late])
+        with pytest.raises(JobClosed):
+            late.future.result()
+    [left] = journal.leftovers(DOMAIN.genesis_root)
+    assert (left.number, left.state, left.opening_nonce, left.opening_block) == (None, "opening", 3, 10)
+
+
+async def test_a_job_that_is_given_up_while_it_is_opened_is_left_to_whoever_comes_next(
+    tmp_path: Path,
+) -> None:
+    journal = JobJournal(tmp_path / "jobs.sqlite")
+    async with running_job([FakeMiner(0), FakeMiner(1)], journal=journal) as job:
+        job.chain.takes_openings = False
+        job.order(b"unit")
+        async with asyncio.timeout(10):
+            while "open" not in job.chain.calls:
+                await asyncio.sleep(0.01)
+        # As a session's loop does when the user will not wait: what runs is cancelled.
+        job.task.cancel()
+        await asyncio.wait([job.task])
+        assert job.runner.view().state == "opening"
+    [left] = journal.leftovers(DOMAIN.genesis_root)
+    assert (left.number, left.state) == (None, "opening")
+
+
+async def test_a_job_whose_opening_was_never_sent_leaves_nothing(tmp_path: Path) -> None:
+    journal = JobJournal(tmp_path / "jobs.sqlite")
+    async with running_job([FakeMiner(0)], replicas=1, budget=1000 * NOR, journal=journal) as job:
+        await job.results(job.order(b"unit"))
+    assert journal.jobs()[0].state == "failed"
+    assert journal.leftovers(DOMAIN.genesis_root) == []
+
+
+async def test_a_job_that_could_not_be_ended_is_left_though_its_program_goes_on(tmp_path: Path) -> None:
+    journal = JobJournal(tmp_path / "jobs.sqlite")
+    async with running_job([FakeMiner(0), FakeMiner(1)], journal=journal) as job:
+        await job.results(job.order(b"unit"))
+        job.chain.refuses.add("close")
+        await job.runner.close()
+        [left] = journal.leftovers(DOMAIN.genesis_root)
+        assert (left.number, left.state, left.is_alive) == (7, "closing", False)
 
 
 # ---------------------------------------------------------------- the chain

@@ -108,6 +108,28 @@ def test_files_that_are_none(tmp_path: Path, content: bytes) -> None:
         JobJournal(path)
 
 
+def test_a_file_of_version_1_is_read(journal: JobJournal) -> None:
+    row = create(journal)
+    for column in ("opening_nonce", "opening_block"):
+        journal._do(f"alter table jobs drop column {column}")
+    journal._do("pragma user_version = 1")
+    journal.close()
+    for _ in range(2):
+        again = JobJournal(journal.path)
+        [job] = again.jobs()
+        assert (job.id, job.opening_nonce) == (row, None)
+        again.close()
+
+
+def test_a_job_is_left_by_a_process_that_goes_on(journal: JobJournal) -> None:
+    row = create(journal)
+    journal.note_opening(row, nonce=5, block=10)
+    assert journal.leftovers(ROOT) == []
+    journal.release(row)
+    [job] = journal.leftovers(ROOT)
+    assert (job.state, job.is_alive, job.opening_nonce, job.opening_block) == ("opening", False, 5, 10)
+
+
 def test_a_file_of_a_later_version(journal: JobJournal) -> None:
     journal._do("pragma user_version = 99")
     journal.close()

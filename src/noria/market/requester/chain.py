@@ -34,8 +34,8 @@ from noria.market.contracts import (
     refund_call,
     top_up_call,
 )
-from noria.market.requester.errors import JobNotOpened, NotFunded
-from noria.market.sending import TransactionReverted
+from noria.market.requester.errors import OPENING_MAY_COME, JobNotOpened, NotFunded, OpeningOverdue
+from noria.market.sending import TransactionOverdue, TransactionReverted
 from noria.market.typed_data import details_hash
 from noria.primitives.addresses import checksum_address
 from noria.primitives.amounts import format_amount
@@ -129,6 +129,10 @@ class JobChain:
         """Return what the requester has."""
         return await self.access.balance(self.requester)
 
+    async def nonce(self) -> int:
+        """Return the nonce of the requester's next transaction."""
+        return await self.access.nonce(self.requester)
+
     async def usual_price(self) -> int:
         """Return the price at which work counts in full, wei per fuel."""
         return await read_floor_price(self.access)
@@ -140,6 +144,8 @@ class JobChain:
         ------
         NotFunded, JobNotOpened
             Where that cannot be.
+        OpeningOverdue
+            Where no block has taken it in time, though one may do so later.
         """
         balance = await self.balance()
         if balance < plan.budget:
@@ -176,6 +182,8 @@ class JobChain:
             result = await self._sender.send_call(JOB_MARKET, data, plan.budget)
         except (CallReverted, TransactionReverted, TransactionRefused) as error:
             raise JobNotOpened(f"the job was not opened: {error}") from None
+        except TransactionOverdue as error:
+            raise OpeningOverdue(f"{OPENING_MAY_COME} ({error})") from None
         return self._opened(result)
 
     def _opened(self, result: TransactionResult) -> OpenedJob:

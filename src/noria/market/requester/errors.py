@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+OPENING_MAY_COME: Final = (
+    "no block has taken the job's opening yet, and it may still come: the next job, or `noria job cancel`, "
+    "then ends it and brings the budget back"
+)
+
 
 class JobError(Exception):
     """A job, or a unit of it, came to nothing; base of the errors below."""
@@ -13,6 +20,10 @@ class NotFunded(JobError):
 
 class JobNotOpened(JobError):
     """The job could not be opened: the contract refused, or no block took the transaction."""
+
+
+class OpeningOverdue(JobNotOpened):
+    """No block has taken the transaction that opens the job in time. It may still come."""
 
 
 class NoMiners(JobError):

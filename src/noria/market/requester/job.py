@@ -13,8 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
 from noria.market.access import ChainAccessError, Head
 from noria.market.contracts import Job, JobState
 from noria.market.contracts import Place as ChainPlace
@@ -32,8 +30,8 @@ from noria.market.requester.errors import (
     JobNotOpened,
     JobStalled,
     NoMiners,
+    OpeningOverdue,
 )
-from noria.market.requester.evidence import Settled, SignedReceipt
 from noria.market.requester.job_setting import JobSetting
 from noria.market.requester.journal import JobJournal, JournalError
 from noria.market.requester.link import WorkLink, WorkTransport
@@ -41,6 +39,7 @@ from noria.market.requester.money import Purse
 from noria.market.requester.patience import Patience, first_line, stalled_message
 from noria.market.requester.place import JobTerms, Place
 from noria.market.requester.reasons import JobView, PlaceView, explain
+from noria.market.requester.record import JobRecord
 from noria.market.requester.sampling import OwnRuns
 from noria.market.requester.units import WorkUnit
 from noria.market.requester.upkeep import Upkeep
@@ -55,7 +54,6 @@ IDLE_SECONDS: Final = 0.05
 HEAD_SECONDS: Final = 5.0
 AWAY_SECONDS: Final = 1.0
 """Before a node that could not be asked is asked again."""
-JOURNAL_SECONDS: Final = 0.5
 FLUSH_SECONDS: Final = 4.0
 """For the last batches to be offered and approved."""
 CLOSE_SECONDS: Final = 20.0
@@ -107,17 +105,16 @@ class JobRunner:
         self.places: list[Place] = []
         plan = setting.plan
         self._chain, self._transport, self._setting = chain, transport, setting
-        self._journal, self._clock = journal, clock
-        self._tell_wait = tell_wait
+        self._clock, self._tell_wait = clock, tell_wait
+        self._record = JobRecord(journal, setting, chain.requester, clock)
         self._patience = Patience(setting.patience, clock)
-        self._row: int | None = None
         self._tasks = BackgroundTasks("job", expected=(ChainAccessError, JobError))
         self.dispatcher = Dispatcher(
             plan.replicas,
             setting.sample,
             own_runs=own_runs,
             spawn=self._tasks.spawn,
-            keep=self._keep,
+            keep=self._record.keep,
             clock=clock,
         )
         self.purse = Purse(budget=plan.budget, free=plan.budget, share=plan.share)
@@ -131,22 +128,21 @@ class JobRunner:
             warn=warn,
             clock=clock,
         )
-        self._receipts: list[tuple[SignedReceipt, bytes]] = []
         self._began_at = clock()
-        self._journal_at = 0.0
         self._head = self._highest = 0
         self._balance: int | None = None
         self._generation = 0
         self._closing = asyncio.Event()
         self._hurry = False
         self._over = asyncio.Event()
-        self._is_asked_to_close = False
+        self._is_ending = False
+        self._opening_may_come = False
 
     # ------------------------------------------------------------ from whoever orders
 
     def add(self, unit: WorkUnit) -> None:
         """Take a unit on."""
-        if self.state in ("closing", "closed", "failed"):
+        if self._is_ending or self.state == "closed":
             unit.started()
             unit.failed(JobClosed(self.problem or "the job is over: make another executor"))
             return
@@ -209,23 +205,22 @@ class JobRunner:
 
     async def _open(self) -> None:
         self.state = "opening"
-        setting = self._setting
-        if self._journal is not None:
-            self._row = self._journal.create(
-                setting.domain.genesis_root,
-                self._chain.requester,
-                setting.session_key.secret,
-                title=setting.title,
-                node=setting.node,
-                budget=setting.plan.budget,
-            )
+        setting, plan = self._setting, self._setting.plan
+        self._record.begin()
         with suppress(ChainAccessError):
             self._balance = await self._chain.balance()
-        self.opened = await self._chain.open(setting.plan, setting.session_key.address)
-        plan = setting.plan
+        head = await self._chain.head()
+        self._record.opening(nonce=await self._chain.nonce(), block=head.number)
+        # Whatever ends the waiting: a transaction that was sent may be in a block later, with the budget.
+        self._opening_may_come = True
+        try:
+            self.opened = await self._chain.open(plan, setting.session_key.address)
+        except JobError as error:
+            self._opening_may_come = isinstance(error, OpeningOverdue)
+            raise
         self.purse.free = plan.budget - (plan.share * len(plan.named) if plan.named else 0)
         LOGGER.info("job %s is open since block %s", self.opened.number, self.opened.block)
-        self._note(force=True)
+        self._record.note(self.view, force=True)
 
     async def _assign(self) -> None:
         """Wait until the miners are drawn; have it done as soon as that can be."""
@@ -264,7 +259,7 @@ class JobRunner:
             if assigning is None and head.number + 1 >= opened.block + ASSIGN_AFTER_BLOCKS:
                 draw = self._chain.assign(opened.number, is_certain=is_first)
                 assigning, is_first = self._tasks.spawn(draw), False
-            self._note()
+            self._record.note(self.view)
 
     def _still_open(self) -> OpenedJob:
         assert self.opened is not None
@@ -317,8 +312,8 @@ class JobRunner:
                 self.dispatcher.tick()
                 self._upkeep.look(self._still_open().number)
                 self.problem = self._upkeep.take_problem() or self.problem
-                self._note()
-                if self._is_asked_to_close:
+                self._record.note(self.view)
+                if self._record.is_asked_to_close:
                     raise JobClosed("the job was cancelled from elsewhere (`noria job cancel`)")
                 await asyncio.wait([watcher], timeout=TICK_SECONDS if self.dispatcher.live else IDLE_SECONDS)
         finally:
@@ -395,10 +390,6 @@ class JobRunner:
         )
         ledger = self.purse.add_place(row.k, row.price + job.royalty, row.cap)
 
-        def banned(reason: str) -> None:
-            if self._journal is not None:
-                self._journal.ban(setting.domain.genesis_root, row.miner, reason)
-
         place = Place(
             who,
             terms,
@@ -407,13 +398,13 @@ class JobRunner:
             find=lambda: self._chain.contact(row.miner),
             events=self.dispatcher,
             expected_fuel=lambda: self.dispatcher.expected_fuel,
-            banned=banned,
+            banned=lambda reason: self._record.ban(row.miner, reason),
             key=self._generation * KEY_STEP + row.k,
             clock=self._clock,
         )
         self.places.append(place)
         self.dispatcher.places[place.k] = place
-        bans = {} if self._journal is None else self._journal.bans(setting.domain.genesis_root)
+        bans = self._record.bans()
         if row.miner in bans:
             ledger.is_banned = True
             place.close(f"it lied before: {bans[row.miner].reason}")
@@ -449,23 +440,23 @@ class JobRunner:
 
     async def _finish(self) -> None:
         """Approve the last batches, end the job, and leave."""
-        was_open = self.opened is not None
+        self._is_ending = True
         if self._hurry:
             self.dispatcher.fail_all(JobClosed("the job was ended"))
-        if was_open:
+        if self.opened is not None:
             self.state = "closing"
             with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(1.0 if self._hurry else FLUSH_SECONDS):
                     await self._flush()
             await self._end_on_chain()
-        else:
+        elif not self._opening_may_come:
             self.state = "failed" if self.problem else "closed"
         for place in self.places:
             place.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(2.0):
                 await self._tasks.stop()
-        self._note(force=True)
+        self._record.leave(self.view)
 
     async def _flush(self) -> None:
         """Wait until each miner has the approvals of all that it has released."""
@@ -493,27 +484,6 @@ class JobRunner:
             LOGGER.warning("job %s could not be ended on chain yet: %s", opened.number, error)
 
     # ------------------------------------------------------------ what is known
-
-    def _keep(self, settled: Settled) -> None:
-        self._receipts.extend((signed, settled.log) for signed in settled.replicas)
-
-    def _note(self, *, force: bool = False) -> None:
-        """Write down where the job stands, now and then."""
-        now = self._clock()
-        if (
-            self._journal is None
-            or self._row is None
-            or (not force and now - self._journal_at < JOURNAL_SECONDS)
-        ):
-            return
-        self._journal_at = now
-        receipts, self._receipts = self._receipts, []
-        if receipts:
-            self._journal.add_receipts(self._row, receipts)
-        wants_close = self._journal.update(
-            self._row, number=self.number, state=self.state, view=msgspec.json.encode(self.view())
-        )
-        self._is_asked_to_close = self._is_asked_to_close or wants_close
 
     def view(self) -> JobView:
         """Return a snapshot."""

@@ -27,7 +27,7 @@ BUSY_SECONDS: Final = 10.0
 BAN_SECONDS: Final = 7 * 24 * 3600
 """How long a miner that lied is left alone."""
 LIVE_STATES: Final = ("opening", "assigning", "running", "closing")
-VERSION: Final = 1
+VERSION: Final = 2
 
 _SCHEMA: Final = """
 create table if not exists jobs (
@@ -45,7 +45,9 @@ create table if not exists jobs (
     pid integer not null,
     process_start integer not null,
     wants_close integer not null default 0,
-    view blob
+    view blob,
+    opening_nonce integer,
+    opening_block integer
 );
 create index if not exists jobs_by_number on jobs (chain, number);
 create table if not exists receipts (
@@ -70,6 +72,13 @@ create table if not exists bans (
     primary key (chain, miner)
 ) without rowid;
 """
+
+
+_OPENINGS: Final = (
+    "alter table jobs add column opening_nonce integer",
+    "alter table jobs add column opening_block integer",
+)
+"""What version 1 has not."""
 
 
 class JournalError(Exception):
@@ -110,6 +119,9 @@ class StoredJob:
         Whether another process has asked to end it.
     view
         Its latest snapshot as JSON of a `JobView`, if there is one.
+    opening_nonce, opening_block
+        The account's next nonce and the chain's head just before the job's opening was sent; None if that has
+        never been tried.
     """
 
     id: int
@@ -127,6 +139,8 @@ class StoredJob:
     is_alive: bool
     wants_close: bool
     view: bytes | None
+    opening_nonce: int | None = None
+    opening_block: int | None = None
 
     def __repr__(self) -> str:
         """Leave the key out: representations end in logs."""
@@ -193,15 +207,26 @@ class JobJournal:
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             [version] = self._database.execute("pragma user_version").fetchone()
-            if version not in (0, VERSION):
+            if version not in (0, 1, VERSION):
                 self._database.close()
-                raise JournalError(f"{self.path} is of version {version}: only {VERSION} is read")
+                raise JournalError(f"{self.path} is of version {version}: 1 to {VERSION} are read")
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = normal")
             self._database.executescript(_SCHEMA)
+            if version == 1:
+                self._add_openings()
             self._database.execute(f"pragma user_version = {VERSION}")
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"the journal {self.path} cannot be opened: {error}") from None
+
+    def _add_openings(self) -> None:
+        self._database.execute("begin immediate")
+        # Another process may have been faster.
+        if self._database.execute("pragma user_version").fetchone() == (1,):
+            for statement in _OPENINGS:
+                self._database.execute(statement)
+            self._database.execute(f"pragma user_version = {VERSION}")
+        self._database.execute("commit")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -244,6 +269,10 @@ class JobJournal:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
+    def note_opening(self, job: int, *, nonce: int, block: int) -> None:
+        """Note that a job's opening is about to be sent: with this nonce or a later one, after this block."""
+        self._do("update jobs set opening_nonce = ?, opening_block = ? where id = ?", (nonce, block, job))
+
     def update(self, job: int, *, number: int | None, state: str, view: bytes) -> bool:
         """Note where a job stands; return whether another process has asked to end it."""
         self._do(
@@ -261,9 +290,16 @@ class JobJournal:
             (pid, _start_of(pid), job),
         )
 
-    def set_state(self, job: int, state: str) -> None:
-        """Note a job's state alone."""
-        self._do("update jobs set state = ?, updated = ? where id = ?", (state, time.time(), job))
+    def release(self, job: int) -> None:
+        """Leave a job to whoever looks after leftovers next, though this process may live on for long."""
+        self._do("update jobs set process_start = 0 where id = ?", (job,))
+
+    def set_state(self, job: int, state: str, number: int | None = None) -> None:
+        """Note a job's state, and its number where that is known, alone."""
+        self._do(
+            "update jobs set state = ?, number = coalesce(?, number), updated = ? where id = ?",
+            (state, number, time.time(), job),
+        )
 
     def ask_close(self, job: int) -> None:
         """Ask the process that works on a job to end it."""
@@ -369,7 +405,7 @@ class _Guard:
 
 _SELECT: Final = (
     "select id, chain, number, requester, session_key, title, node, state, budget, created, updated, pid,"
-    " process_start, wants_close, view from jobs"
+    " process_start, wants_close, view, opening_nonce, opening_block from jobs"
 )
 
 
@@ -391,6 +427,8 @@ def _job(row: tuple[Any, ...]) -> StoredJob:
         is_alive=process_start != 0 and _start_of(pid) == process_start,
         wants_close=bool(wants_close),
         view=row[14],
+        opening_nonce=row[15],
+        opening_block=row[16],
     )
 
 
