@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from noria.execution.parameters import ChainParameters
 from noria.network.peers import PeerEventKind, PeerId
 from noria.network.topics import Topics, chain_topics, protocol_specs, topic_specs
 from noria.node.gossip import Gossip
@@ -20,8 +21,16 @@ TOPICS: Topics = chain_topics(ROOT)
 class Networked(Network):
     """A network whose nodes speak through transports."""
 
-    def __init__(self, folder: Path, miners: int = 4, *, seed: int = 1, loss: float = 0.0) -> None:
-        super().__init__(folder, miners, scheme=FAKE, signer=FakeKey)
+    def __init__(
+        self,
+        folder: Path,
+        miners: int = 4,
+        *,
+        seed: int = 1,
+        loss: float = 0.0,
+        parameters: ChainParameters = PARAMETERS,
+    ) -> None:
+        super().__init__(folder, miners, scheme=FAKE, signer=FakeKey, parameters=parameters)
         self.speakers: list[Speaker] = []
         self.memory = MemoryNetwork(
             topic_specs(TOPICS, PARAMETERS), protocol_specs(TOPICS, PARAMETERS), seed=seed, loss=loss

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
 from eth_account import Account
 
+from noria.consensus.fork_choice import line
 from noria.consensus.sent_block import SentBlock, encode_sent_block
 from noria.execution.accounts import dev_accounts
 from noria.network.messages import (
@@ -19,7 +21,7 @@ from noria.network.messages import (
 from noria.network.peers import PeerId
 from noria.network.transport import Request, Verdict
 from noria.primitives.types import Hash32
-from tests.chain.drawn import address, agree, chain_of, final_roots, heads
+from tests.chain.drawn import PARAMETERS, address, agree, chain_of, final_roots, heads
 from tests.network.memory import MemoryTransport
 from tests.node.networked import TOPICS, Networked, blamed
 from tests.virtual_time import run_virtually
@@ -199,6 +201,29 @@ def test_parts_of_a_partitioned_network_agree_after_it_is_healed(tmp_path: Path)
         await network.run_to(150)
         assert len(heads(network)) == 1
         assert agree(network)
+        await network.stop()
+
+    run_virtually(story())
+
+
+def test_parts_agree_also_where_nothing_has_been_final_for_long(tmp_path: Path) -> None:
+    async def story() -> None:
+        # With epochs as long as those of a real network many blocks are not final.
+        parameters = dataclasses.replace(PARAMETERS, epoch_slots=200)
+        network = await started(Networked(tmp_path, parameters=parameters))
+        await network.run_to(260)
+        network.separate(network.speakers[:1], network.speakers[1:])
+        await network.run_to(360)
+        alone, ahead = network.speakers[0].chain, network.speakers[1].chain
+        assert alone.tree.final.epoch == 0
+        fork = next(
+            node.height for node in line(alone.tree.nodes, alone.head.root) if node.root in ahead.tree
+        )
+        assert 128 < fork < alone.head.node.height < ahead.head.node.height - 32
+        network.separate()
+        await network.run_to(372)
+        assert len(heads(network)) == 1
+        assert not any(node.transport.scores for node in network.speakers)
         await network.stop()
 
     run_virtually(story())

@@ -16,11 +16,13 @@ import structlog
 from noria._core import StoreError
 from noria.chain.block_store import BlockBody
 from noria.chain.chain_service import ChainService
+from noria.chain.findings import Finding, Known
 from noria.chain.import_queue import Arrival
 from noria.chain.look_ahead import LookAhead
 from noria.consensus.blocks import decode_block
+from noria.consensus.fork_choice import descends
 from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
-from noria.consensus.validity import Accepted, Rejected
+from noria.consensus.validity import Accepted, InputMissing, Postponed, Rejected
 from noria.consensus.wire import InvalidMessage
 from noria.network.errors import Refusal, RequestFailed, TransportError
 from noria.network.messages import (
@@ -67,7 +69,7 @@ DISAPPOINTMENT: Final = -10.0
 CLOCK_SHARE: Final = 0.5
 """Of a slot: how far this clock may differ from most peers' before the operator is told."""
 REST_SECONDS: Final = 60.0
-"""How long a peer that disappointed is not asked for ranges."""
+"""How long a peer that disappointed, or led nowhere, is not asked for ranges."""
 PAUSE_SECONDS: Final = 1.0
 """After a round that led nowhere."""
 
@@ -82,8 +84,21 @@ class _Peer:
     rests_until: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """A peer's chain, and up to which block it is here."""
+
+    peer: PeerId
+    root: Hash32
+    height: int
+
+
 class _Broken(Exception):
     """A chunk that led nowhere."""
+
+
+class _Unlinked(_Broken):
+    """Blocks that follow nothing that is here."""
 
 
 class Sync:
@@ -260,13 +275,17 @@ class Sync:
 
     def _blame(self, peer: PeerId, score: float, reason: str) -> None:
         _log.warning("peer_blamed", peer=peer, score=score, reason=reason)
-        known = self._peers.get(peer)
-        if known is not None:
-            known.rests_until = self._now() + REST_SECONDS
+        self._rest(peer)
         try:
             self._transport.score(peer, score, reason)
         except TransportError as error:
             _log.debug("peer_not_scored", peer=peer, reason=str(error))
+
+    def _rest(self, peer: PeerId) -> None:
+        """Ask others for ranges meanwhile."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.rests_until = self._now() + REST_SECONDS
 
     # ------------------------------------------------------------ ranges
 
@@ -274,25 +293,29 @@ class Sync:
         while True:
             await self._behind.wait()
             self._behind.clear()
+            branch: _Branch | None = None
             # One block more is on its way by gossip, most of the time.
-            from_final = False
             while self._best_height() > self._chain.head.node.height + 1:
                 before = self._chain.head.root
-                first = (self._final_height if from_final else self._chain.head.node.height) + 1
+                first = (branch.height if branch else self._chain.head.node.height) + 1
                 try:
-                    await self._round(first)
+                    branch = await self._round(first, branch.peer if branch else None)
                 except _Broken as broken:
                     _log.info("sync_round_failed", first_height=first, reason=str(broken))
+                    branch = None
                     await self._settle()
-                    if from_final:
+                    if self._chain.head.root == before:
                         await asyncio.sleep(PAUSE_SECONDS)
                 except Exception as error:
                     # A full disk, for example: it may pass.
                     _log.exception("sync_round_failed", first_height=first, reason=repr(error))
+                    branch = None
                     await self._settle()
                     await asyncio.sleep(PAUSE_SECONDS)
-                # Whoever is on another branch is asked for all of it, from what everybody agrees on.
-                from_final = self._chain.head.root == before and not from_final
+                # Until the head is on it a branch is gone on with: blocks of this node's move the head too.
+                head = self._chain.head.root
+                if branch and head != before and descends(self._chain.tree.nodes, branch.root, head):
+                    branch = None
             await self._settle()
 
     async def _relax(self) -> None:
@@ -309,36 +332,81 @@ class Sync:
             except StoreError as error:
                 _log.error("store_not_settled", reason=str(error))
 
-    async def _round(self, first: int) -> None:
-        """Ask several peers for the blocks that follow, and take them in order."""
-        best = self._best_height()
-        starts = range(first, best + 1, CHUNK)[:CHUNKS_AHEAD]
+    async def _round(self, first: int, alone: PeerId | None) -> _Branch:
+        """Ask for the blocks from a height on, and take them in order.
+
+        Parameters
+        ----------
+        first
+            The height.
+        alone
+            Who is asked for them on its own, because others may be on other branches; `None` to ask several.
+
+        Returns
+        -------
+        _Branch
+            Where to go on if the head has not moved.
+        """
+        heights = self._heights()
+        if alone is not None:
+            # Who is no longer ahead need not be followed.
+            ahead_of = self._chain.head.node.height
+            heights = {peer: at for peer, at in heights.items() if peer == alone and at > ahead_of}
+        best = max(heights.values(), default=0)
         tasks = []
         used: dict[PeerId, int] = {}
-        for start in starts:
-            able = sorted(self._able(start), key=lambda peer: used.get(peer, 0))
-            if not able:
-                break
-            used[able[0]] = used.get(able[0], 0) + 1
-            count = min(CHUNK, best - start + 1)
-            tasks.append((able[0], self._tasks.spawn(self._ask_range(able[0], start, count))))
+        for start in range(first, best + 1, CHUNK)[:CHUNKS_AHEAD]:
+            able = [peer for peer, height in heights.items() if height >= start]
+            peer = min(able, key=lambda peer: used.get(peer, 0))
+            used[peer] = used.get(peer, 0) + 1
+            last = min(start + CHUNK - 1, best)
+            asking = self._tasks.spawn(self._ask_range(peer, start, last, min(last, heights[peer])))
+            tasks.append((peer, start, last, asking))
         if not tasks:
-            raise _Broken("nobody can be asked")
+            if alone is not None:
+                self._rest(alone)
+            raise _Broken("nobody can be asked for what follows")
         ahead = self._chain.look_ahead()
         checking = self._tasks.spawn(ahead.run())
         try:
-            for number, (peer, task) in enumerate(tasks):
+            for number, (peer, start, last, task) in enumerate(tasks):
                 blocks = self._read(peer, await task)
                 ahead.add(blocks)
                 if number == 1:
                     await self._relax()
-                await self._take(peer, blocks, ahead)
+                try:
+                    await self._take(peer, blocks, ahead)
+                except _Unlinked:
+                    if alone is None and number == 0:
+                        # This node may be on another branch: the peer is asked for all of its own.
+                        return _Branch(peer, self._chain.tree.final.root, self._final_height)
+                    self._rest(peer)
+                    raise
+                found = _Branch(peer, blocks[-1].root, start + len(blocks) - 1)
+                self._require_height(found)
+                if found.height < last:
+                    # What others were asked for does not follow. Who brought less is asked after them.
+                    if peer in self._peers:
+                        self._peers[peer] = self._peers.pop(peer)
+                    break
         finally:
             checking.cancel()
-            for _, task in tasks:
+            for _, _, _, task in tasks:
                 task.cancel()
+        return found
 
-    async def _ask_range(self, peer: PeerId, first: int, count: int) -> tuple[bytes, ...]:
+    def _require_height(self, found: _Branch) -> None:
+        """Let nobody bring other blocks than those that follow: old ones would be taken in for ever."""
+        known, stored = self._chain.tree.get(found.root), self._chain.store.block
+        at = known.node if known is not None else stored(found.root)
+        if at is None or at.height != found.height:
+            reason = f"it sent other blocks than those up to height {found.height}"
+            self._blame(found.peer, DISAPPOINTMENT, reason)
+            raise _Broken(reason)
+
+    async def _ask_range(self, peer: PeerId, first: int, last: int, promised: int) -> tuple[bytes, ...]:
+        """Ask a peer for blocks; it has promised those up to a height, and may have got more."""
+        count = last - first + 1
         try:
             answer = await self._transport.request(
                 peer, self._topics.range, encode_range(RangeRequest(first, count))
@@ -357,6 +425,8 @@ class Sync:
                 peer, DISAPPOINTMENT, f"{len(blocks)} blocks from height {first}, {count} were asked for"
             )
             raise _Broken("nothing came")
+        if first + len(blocks) <= promised and len(answer) <= ANSWER_BYTES:
+            self._rest(peer)
         return blocks
 
     def _read(self, peer: PeerId, blocks: tuple[bytes, ...]) -> list[Arrival]:
@@ -373,6 +443,10 @@ class Sync:
         """Take a chunk in lines, and by itself whatever cannot go on in one."""
         chain, at = self._chain, 0
         while at < len(arrivals):
+            if arrivals[at].root in chain.tree:
+                ahead.moved(arrivals[at].root)
+                at += 1
+                continue
             line = _line(arrivals, at)
             await ahead.passed(line[-1].root)
             if line[0].block.header.parent_root in chain.tree and (taken := await chain.take_line(line)):
@@ -387,28 +461,32 @@ class Sync:
         chain, header = self._chain, arrival.block.header
         # What does not link to anything would wait, and this would wait for it.
         if header.parent_root not in chain.tree:
-            if chain.store.block(header.parent_root) is not None:
+            if chain.store.block(arrival.root) is not None:
                 return
-            raise _Broken(f"a block of slot {header.slot} of another branch")
-        finding = await chain.take_arrival(arrival)
+            raise _Unlinked(f"a block of slot {header.slot} of another branch")
+        finding: Finding = await chain.importer.check(arrival, chain.clock.milliseconds())
+        if not isinstance(finding, Postponed):
+            finding = await chain.take_arrival(arrival)
+        if isinstance(finding, Accepted | Known):
+            return
         if isinstance(finding, Rejected):
             self._blame(peer, LIE, f"{finding.kind}: {finding.message}")
-            raise _Broken(finding.message)
+        elif isinstance(finding, Postponed) and finding.kind == InputMissing.__name__:
+            self._blame(peer, DISAPPOINTMENT, finding.message)
+        else:
+            # The fault may be this node's own, for example its clock's.
+            self._rest(peer)
+        raise _Broken(repr(finding))
 
-    def _able(self, height: int) -> list[PeerId]:
+    def _heights(self) -> dict[PeerId, int]:
+        """Return how high peers are that may be asked for ranges, the first to be asked first."""
         now = self._now()
-        return [
-            peer
-            for peer, known in self._peers.items()
-            if known.status.head_height >= height and known.rests_until <= now
-        ]
+        return {
+            peer: known.status.head_height for peer, known in self._peers.items() if known.rests_until <= now
+        }
 
     def _best_height(self) -> int:
-        now = self._now()
-        return max(
-            (known.status.head_height for known in self._peers.values() if known.rests_until <= now),
-            default=0,
-        )
+        return max(self._heights().values(), default=0)
 
     @property
     def _final_height(self) -> int:
