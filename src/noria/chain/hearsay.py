@@ -15,7 +15,7 @@ from noria.chain.block_tree import BlockView, KnownBlock
 from noria.chain.certificates import CheckState
 from noria.chain.chain_service import ChainService
 from noria.chain.findings import Finding, Ignored, Known
-from noria.chain.offences import EvidencePool, OffenceWatch, evidence_id
+from noria.chain.offences import EvidencePool, OffenceWatch, accused, evidence_id
 from noria.chain.slot_start import snapshot_of
 from noria.chain.vote_pool import VotePool
 from noria.consensus.alarms import Alarm, alarm_message, check_alarm, decode_alarm, encode_alarm
@@ -46,6 +46,8 @@ from noria.primitives.types import Address, BlsSignature, Hash32
 
 SIGNERS_MAX: Final = 4096
 """Alarms that are outstanding, and signers that are ignored."""
+GUILTY_TOLD: Final = 16
+"""Of who is guilty of one offence, in the log."""
 
 _log = structlog.get_logger(__name__)
 
@@ -216,7 +218,10 @@ class Hearsay:
             if self.evidence.has(evidence):
                 continue
             _log.warning(
-                "offence_noticed", kind=type(evidence).__name__, evidence=evidence_id(evidence).hex()
+                "offence_noticed",
+                kind=type(evidence).__name__,
+                miners=["0x" + miner.hex() for miner in accused(evidence)[:GUILTY_TOLD]],
+                evidence=evidence_id(evidence).hex(),
             )
             self.evidence.add(evidence)
             self.mouth.say_evidence(encode_evidence([evidence]))

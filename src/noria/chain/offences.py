@@ -135,6 +135,13 @@ class EvidencePool:
         return tuple(chosen), tuple(sorted(convicted))
 
 
+def accused(evidence: Evidence) -> tuple[Address, ...]:
+    """Return who has signed both, ascending, whether or not it can still be punished."""
+    if isinstance(evidence, ProposalEvidence):
+        return (evidence.first.header.proposer,)
+    return tuple(sorted(set(evidence.first.signers) & set(evidence.second.signers)))
+
+
 def evidence_id(evidence: Evidence) -> Hash32:
     """Return the name of a piece of evidence."""
     return blake3(encode_evidence([evidence]))

@@ -21,6 +21,7 @@ from noria.network.errors import TransportError
 from noria.network.topics import Topics
 from noria.network.transport import Message, TransportProtocol, Verdict
 from noria.primitives.background import BackgroundTasks
+from noria.primitives.line_budget import LineBudget
 from noria.primitives.subscriptions import SubscriptionClosed
 
 HEARD_MAX: Final = 32_768
@@ -60,6 +61,7 @@ class Gossip:
         self._chain, self._hearsay = chain, hearsay
         self._heard: OrderedDict[bytes, None] = OrderedDict()
         self._tasks = BackgroundTasks("gossip")
+        self._lines = LineBudget()
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def start(self) -> None:
@@ -91,6 +93,8 @@ class Gossip:
         async def validator(message: Message) -> Verdict:
             finding = await judge(message.data, message.source)
             self.counts[message.topic, type(finding).__name__.lower()] += 1
+            if isinstance(finding, Rejected):
+                self._tell(message, finding.kind, finding.message)
             return verdict(finding)
 
         return validator
@@ -99,12 +103,28 @@ class Gossip:
         (outcome,) = await self._chain.execution.submit([message.data])
         if isinstance(outcome, RejectedTransaction):
             self.counts[message.topic, outcome.kind] += 1
-            return Verdict.REJECT if outcome.kind in FORGED else Verdict.IGNORE
+            if outcome.kind not in FORGED:
+                return Verdict.IGNORE
+            self._tell(message, outcome.kind, outcome.message)
+            return Verdict.REJECT
         self.counts[message.topic, "accepted"] += 1
         self._heard[outcome] = None
         while len(self._heard) > HEARD_MAX:
             self._heard.popitem(last=False)
         return Verdict.ACCEPT
+
+    def _tell(self, message: Message, kind: str, reason: str) -> None:
+        """Say what was wrong with a message; who is said to have signed it is in the reason."""
+        left_out = self._lines.take(f"{message.topic} {kind}", asyncio.get_running_loop().time())
+        if left_out is not None:
+            _log.warning(
+                "message_rejected",
+                topic=message.topic,
+                peer=message.source,
+                kind=kind,
+                reason=reason,
+                left_out=left_out,
+            )
 
     # ------------------------------------------------------------ what this node says
 
