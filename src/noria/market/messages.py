@@ -113,8 +113,8 @@ class Refused(_Message, frozen=True):
     """A unit that was not taken.
 
     `reason` is a name: ``full`` (window; send it later), ``unpaid`` (a higher allow is needed first),
-    ``blob-missing`` (put it, then order again), ``input-too-large``, ``fuel-limit``, ``number-taken``,
-    ``program``, ``closing``.
+    ``blob-missing`` (put it, then order again), ``blob-size`` (it is not as long as said),
+    ``input-too-large``, ``fuel-limit``, ``number-taken``, ``program``, ``closing``.
     """
 
     number: Count
@@ -257,7 +257,8 @@ class Collect(_Message, frozen=True, tag="collect"):
     open
         Sealed units whose results are wanted now.
     cancel
-        Units that are not wanted any more; what has not ended costs nothing.
+        Units that are not wanted any more; what has not ended costs nothing, but one that has begun stays in
+        the miner's window for a while.
     allow
         As in `Order`.
     approvals
