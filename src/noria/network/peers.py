@@ -9,6 +9,8 @@ from typing import Final, NewType
 PeerId = NewType("PeerId", str)
 """A peer's name, made from its key: ``12D3KooW…``."""
 
+FOREIGN: Final = "it is of the network "
+"""How the reason of a ban begins where the peer follows another network."""
 EVENTS_CAPACITY: Final = 1_024
 """Events kept for a subscriber that does not read."""
 

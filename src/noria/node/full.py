@@ -33,6 +33,7 @@ from noria.network.peer_exchange import PeerExchange
 from noria.network.peers import PeerId
 from noria.network.topics import chain_topics, protocol_specs, topic_specs
 from noria.network.transport import Transport
+from noria.node.bans import BanWatch
 from noria.node.bls_keystore import read_keystore, read_password_file
 from noria.node.config import NodeConfig
 from noria.node.errors import InvalidConfiguration
@@ -228,6 +229,9 @@ class FullNode:
             ),
         )
         stack.push_async_callback(self.transport.close)
+        bans = BanWatch(self.transport)
+        bans.start()
+        stack.push_async_callback(bans.stop)
         self.apply_blocked()
         exchange = PeerExchange(self.transport, topics.peers, wanted=config.peers)
         exchange.start()
