@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from noria.chain import vote_pool
 from noria.chain.findings import Ignored
 from noria.chain.offences import EvidencePool
+from noria.chain.vote_pool import VOTES_MAX, VotePool
 from noria.consensus.parameters import DEVNET
 from noria.consensus.slashing import AttributedVote, VoteEvidence, encode_evidence, slashed
 from noria.consensus.slots import epoch_of
 from noria.consensus.state import MinerRecord
 from noria.consensus.validity import Accepted
-from noria.consensus.votes import Checkpoint, Vote, vote_message
-from noria.primitives.types import Hash32
+from noria.consensus.votes import Checkpoint, SignedVote, Vote, vote_message
+from noria.primitives.types import BlsSignature, Hash32
 from tests.chain import drawn
 from tests.chain.drawn import FakeKey, chain_of, fast_network, running, state_of
 from tests.consensus.world import FAKE, PlainState, address, bls_key
@@ -35,6 +39,71 @@ def twice(number: int, target: int) -> VoteEvidence:
         for it in (vote(0, target), vote(0, target, 1))
     )
     return VoteEvidence(*signed)
+
+
+def signed(number: int, it: Vote) -> SignedVote:
+    return SignedVote(it, MINERS[number], FAKE.sign(bls_key(number), vote_message(ROOT, it)))
+
+
+# ---------------------------------------------------------------- votes
+
+
+def foreign(number: int) -> SignedVote:
+    """A vote for something that nobody else votes for."""
+    return SignedVote(vote(0, 5, 1 + number), address(1000 + number), BlsSignature(bytes(96)))
+
+
+@pytest.mark.parametrize(("before", "after"), [(200, 0), (0, 200), (200, 200)])
+def test_votes_that_count_stay_however_many_vote_for_something_else(before: int, after: int) -> None:
+    pool = VotePool()
+    for number in range(before):
+        pool.add(foreign(number), counts=False)
+    pool.add(signed(0, vote(0, 5)), counts=True)
+    for number in range(after):
+        pool.add(foreign(before + number), counts=False)
+    assert len(pool) == min(1 + before + after, VOTES_MAX)
+    assert pool.has(signed(0, vote(0, 5)))
+
+
+def test_of_other_votes_those_stay_on_which_most_agree() -> None:
+    pool = VotePool()
+    rival = [signed(0, vote(0, 5, 2**100)), signed(1, vote(0, 5, 2**100))]
+    for number in range(100):
+        pool.add(foreign(number), counts=False)
+    for it in rival:
+        pool.add(it, counts=False)
+    for number in range(100, 200):
+        pool.add(foreign(number), counts=False)
+    assert all(pool.has(it) for it in rival)
+    # The latest is heard of all the same: others may agree with it.
+    assert pool.has(foreign(199))
+    assert not pool.has(foreign(0))
+    pool.prune(6)
+    assert not len(pool)
+
+
+def test_voters_for_anything_do_not_drive_out_what_a_block_may_include(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vote_pool, "VOTES_MAX", 3)
+
+    async def story() -> None:
+        network = await running(fast_network(tmp_path), 1)
+        await network.run_to(36)
+        node = network.nodes[0]
+        own = node.journal.last_vote
+        assert own is not None
+        assert own.vote.target.epoch == 2
+        assert node.hearsay.votes.has(own)
+        root = node.chain.rules.genesis_root
+        for number, target in ((1, 1), (1, 2), (1, 3), (2, 2), (3, 2)):
+            other = vote(0, target, number)
+            cast = SignedVote(other, drawn.address(number), FakeKey(number).sign(vote_message(root, other)))
+            assert isinstance(await node.hearsay.take_vote(cast), Accepted)
+        assert node.hearsay.votes.has(own)
+        await network.stop()
+
+    run_virtually(story())
 
 
 # ---------------------------------------------------------------- evidence

@@ -166,7 +166,7 @@ class Hearsay:
         if found:
             self._accuse(found)
             return Ignored(f"0x{vote.miner.hex()} has voted otherwise")
-        self.votes.add(vote)
+        self.votes.add(vote, counts=vote.vote == tally.vote)
         return Accepted()
 
     def _tally(self, epoch: int) -> Tally | None:
