@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from noria.chain import vote_pool
-from noria.chain.findings import Ignored
+from noria.chain import certificates, vote_pool
+from noria.chain.certificates import CheckState
+from noria.chain.findings import Finding, Ignored
 from noria.chain.offences import EvidencePool
 from noria.chain.vote_pool import VOTES_MAX, VotePool
+from noria.consensus.alarms import Alarm, alarm_message, encode_alarm
 from noria.consensus.parameters import DEVNET
 from noria.consensus.slashing import AttributedVote, VoteEvidence, encode_evidence, slashed
 from noria.consensus.slots import epoch_of
@@ -19,7 +21,7 @@ from noria.consensus.validity import Accepted
 from noria.consensus.votes import Checkpoint, SignedVote, Vote, vote_message
 from noria.primitives.types import BlsSignature, Hash32
 from tests.chain import drawn
-from tests.chain.drawn import FakeKey, chain_of, fast_network, running, state_of
+from tests.chain.drawn import FakeKey, Network, Node, chain_of, fast_network, running, state_of
 from tests.consensus.world import FAKE, PlainState, address, bls_key
 from tests.virtual_time import run_virtually
 
@@ -156,6 +158,98 @@ def test_nodes_take_no_evidence_of_an_offence_that_is_far_off(tmp_path: Path) ->
         # Before, the node has made a block without it.
         own = [block.header.slot for block in chain_of(node) if block.header.proposer == drawn.address(0)]
         assert any(20 < slot < 32 for slot in own)
+        await network.stop()
+
+    run_virtually(story())
+
+
+# ---------------------------------------------------------------- alarms
+
+
+async def careless(network: Network) -> Node:
+    """A node that looks at no certificate of its own accord, with the chain of the others."""
+    node = await network.add(0, mines=False, name="careless")
+    checker = node.chain.checker
+    checker._draw = lambda: 1.0
+    checker._budget(0)._demand = 1e12
+    await network.run_to(24)
+    return node
+
+
+def shown(node: Node) -> list[Hash32]:
+    """The roots of the blocks that show work, the latest first."""
+    genesis = node.chain.rules.genesis_root
+    return [block.root(genesis) for block in chain_of(node)[::-1] if block.certificate]
+
+
+async def alarm(node: Node, number: int, root: Hash32) -> Finding:
+    signature = FakeKey(number).sign(alarm_message(node.chain.rules.genesis_root, root))
+    return await node.hearsay.judge_alarm(encode_alarm(Alarm(root, drawn.address(number), signature)))
+
+
+def test_an_alarm_that_this_machine_cannot_decide_does_not_mute_who_raised_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path))
+        node = await careless(network)
+        first, second, *_ = shown(node)
+        network.machine.broken.add("wasmtime")
+        assert isinstance(await alarm(node, 2, first), Accepted)
+        await network.run_to(25)
+        assert node.chain.checker.state(first) is CheckState.UNDECIDED
+        # Neither the alarm that could not be decided nor one more about the same block keeps others out.
+        assert isinstance(await alarm(node, 1, first), Accepted)
+        await network.run_to(26)
+        assert node.chain.checker.state(first) is CheckState.UNDECIDED
+        network.machine.broken.clear()
+        for number in (1, 2):
+            assert isinstance(await alarm(node, number, second), Accepted)
+        # Whoever repeats what could not be decided lets it be tried again.
+        assert isinstance(await alarm(node, 3, first), Accepted)
+        await network.run_to(28)
+        assert node.chain.checker.state(first) is CheckState.RIGHT
+        await network.stop()
+
+    run_virtually(story())
+
+
+def test_one_alarm_of_each_signer_is_looked_into_at_a_time(tmp_path: Path) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path))
+        node = await careless(network)
+        checker = node.chain.checker
+        checker._budget(1)._saved = -1e9  # what alarms may take is used up for a long time
+        first, second, third, *_ = shown(node)
+        assert isinstance(await alarm(node, 2, first), Accepted)
+        assert checker.state(first) is CheckState.WAITING
+        assert isinstance(await alarm(node, 2, second), Ignored)
+        # Where the block is gone, so is the alarm.
+        checker.forget([first])
+        assert isinstance(await alarm(node, 2, second), Accepted)
+        assert isinstance(await alarm(node, 2, third), Ignored)
+        await network.stop()
+
+    run_virtually(story())
+
+
+def test_an_alarm_that_found_no_place_does_not_mute_who_raised_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path))
+        node = await careless(network)
+        checker = node.chain.checker
+        checker._budget(1)._saved = -1e9
+        first, second, *_ = shown(node)
+        monkeypatch.setattr(certificates, "WAITING_MAX", 1)
+        assert isinstance(await alarm(node, 2, first), Accepted)
+        # The older of two alarms' blocks is looked at first.
+        assert isinstance(await alarm(node, 3, second), Accepted)
+        assert [checker.state(root) for root in (first, second)] == [CheckState.NOT_DRAWN, CheckState.WAITING]
+        monkeypatch.undo()
+        assert isinstance(await alarm(node, 2, shown(node)[2]), Accepted)
+        # What made room is looked at as soon as somebody asks again.
+        assert isinstance(await alarm(node, 1, first), Accepted)
+        assert checker.state(first) is CheckState.WAITING
         await network.stop()
 
     run_virtually(story())

@@ -25,7 +25,8 @@ from noria.work.ids import blob_id
 from noria.work.workers import InvalidProgram, Outcome, PoolClosed, ProgramMissing, QueueFull
 
 WAITING_MAX: Final = 1024
-"""Certificates that wait; of those beyond, the lowest in priority is not checked."""
+"""Certificates that wait, and as many others that an alarm may bring forward. Where more wait, the lowest in
+priority is put aside."""
 STATES_MAX: Final = 65_536
 _BLOCK, _ALARM = 0, 1
 _POOL_PRIORITY: Final = {_BLOCK: 0, _ALARM: 10}
@@ -47,7 +48,11 @@ class CheckState(Enum):
     RIGHT = "right"
     REFUTED = "refuted"
     UNDECIDED = "undecided"
-    """This machine could not tell."""
+    """This machine could not tell. An alarm lets it try again."""
+
+
+PENDING: Final = (CheckState.WAITING, CheckState.CHECKING)
+"""What will be settled, unless the block is forgotten or more urgent checks take its place."""
 
 
 class Verdicts(Protocol):
@@ -118,8 +123,7 @@ class CertificateChecker:
     @property
     def unchecked(self) -> frozenset[Hash32]:
         """Blocks whose certificates are to be checked and have not been."""
-        waiting = (CheckState.WAITING, CheckState.CHECKING)
-        return frozenset(root for root, state in self._states.items() if state in waiting)
+        return frozenset(root for root, state in self._states.items() if state in PENDING)
 
     def submit(self, root: Hash32, slot: int, certificate: Certificate | None, input: bytes | None) -> None:
         """Take note of a block's certificate, and check it if it is drawn."""
@@ -137,10 +141,7 @@ class CertificateChecker:
         if self._budget(_BLOCK).drawn(certificate.proof.receipt.fuel, self._now()):
             self._enqueue(check)
         else:
-            self._set(root, CheckState.NOT_DRAWN)
-            self._known[root] = check
-            while len(self._known) > WAITING_MAX:
-                self._known.popitem(last=False)
+            self._put_aside(check, CheckState.NOT_DRAWN)
 
     def hurry(self, root: Hash32) -> None:
         """Check a block's certificate before others, whether it was drawn or not: there is an alarm."""
@@ -150,6 +151,7 @@ class CertificateChecker:
             if check is None:
                 return
             self._heap.remove(check)
+            heapq.heapify(self._heap)
         check.urgency, check.order = _ALARM, (-_ALARM, check.order[1])
         self._enqueue(check)
 
@@ -188,6 +190,8 @@ class CertificateChecker:
                 # A full disk, for example: other checks go on.
                 _log.exception("certificate_not_checked", block=check.root.hex(), error=repr(error))
                 state = CheckState.UNDECIDED
+            if state is CheckState.UNDECIDED:
+                self._put_aside(check, state)
             self._finish(check.root, state)
 
     async def _check(self, check: _Check) -> CheckState:
@@ -235,8 +239,15 @@ class CertificateChecker:
             last = max(self._heap)
             self._heap.remove(last)
             heapq.heapify(self._heap)
-            self._set(last.root, CheckState.NOT_DRAWN)
+            self._put_aside(last, CheckState.NOT_DRAWN)
         self._wake.set()
+
+    def _put_aside(self, check: _Check, state: CheckState) -> None:
+        """Leave a check undone until there is an alarm."""
+        self._set(check.root, state)
+        self._known[check.root] = check
+        while len(self._known) > WAITING_MAX:
+            self._known.popitem(last=False)
 
     def _finish(self, root: Hash32, state: CheckState) -> None:
         self._set(root, state)

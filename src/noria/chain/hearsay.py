@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import structlog
 
 from noria.chain.block_tree import BlockView, KnownBlock
-from noria.chain.certificates import CheckState
+from noria.chain.certificates import PENDING, CheckState
 from noria.chain.chain_service import ChainService
 from noria.chain.findings import Finding, Ignored, Known
 from noria.chain.offences import EvidencePool, OffenceWatch, accused, evidence_id
@@ -243,7 +243,9 @@ class Hearsay:
         known, view = chain.tree.get(alarm.block_root), chain.tree.view(chain.head.root)
         if known is None or view is None or known.certificate is None:
             return Ignored("no block with a certificate that may still matter")
-        if self._outstanding.get(alarm.miner, alarm.block_root) != alarm.block_root:
+        about = self._outstanding.get(alarm.miner, alarm.block_root)
+        # What is no longer about to be checked may never be settled: that must not mute whoever warned of it.
+        if about != alarm.block_root and chain.checker.state(about) in PENDING:
             return Ignored(f"an alarm of 0x{alarm.miner.hex()} is outstanding")
         snapshot = await chain.importer.thread(
             snapshot_of, view, epoch_of(chain.rules.parameters, known.node.slot)
