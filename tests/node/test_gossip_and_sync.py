@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
+from noria.consensus.blocks import decode_block, encode_block
 from noria.consensus.fork_choice import line
-from noria.consensus.sent_block import SentBlock, encode_sent_block
+from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
 from noria.execution.accounts import dev_accounts
 from noria.network.messages import (
     PeerStatus,
@@ -21,9 +22,9 @@ from noria.network.messages import (
 from noria.network.peers import PeerId
 from noria.network.transport import Request, Verdict
 from noria.primitives.types import Hash32
-from tests.chain.drawn import PARAMETERS, address, agree, chain_of, final_roots, heads
+from tests.chain.drawn import PARAMETERS, address, agree, chain_of, final_roots, heads, sent
 from tests.network.memory import MemoryTransport
-from tests.node.networked import TOPICS, Networked, blamed
+from tests.node.networked import TOPICS, Networked, Speaker, blamed
 from tests.virtual_time import run_virtually
 
 
@@ -151,12 +152,27 @@ class Liar:
             changed = bytearray(part[0])
             changed[-3] ^= 1
             return encode_blocks([bytes(changed), *part[1:]])
+        if self.kind == "old":
+            return encode_blocks(self.blocks[: wanted.count])
+        if self.kind == "without input":
+            copies = [decode_sent_block(data, PARAMETERS) for data in part]
+            return encode_blocks([encode_sent_block(SentBlock(copy.block, None)) for copy in copies])
+        if self.kind == "too early" and part:
+            copy = decode_sent_block(part[0], PARAMETERS)
+            block = decode_block(copy.block)
+            block = dataclasses.replace(block, header=dataclasses.replace(block.header, slot=115))
+            return encode_blocks([encode_sent_block(SentBlock(encode_block(block), copy.input)), *part[1:]])
         if self.kind == "unlinked":
             return encode_blocks(part[1:] or part)
         return encode_blocks(part)
 
     async def send_other(self, request: Request) -> bytes:
         return encode_blocks(self.blocks[:1])
+
+
+def blocks_of(node: Speaker) -> list[bytes]:
+    """A node's chain, as it travels."""
+    return [sent(node, block.root(node.chain.rules.genesis_root)) for block in chain_of(node)]
 
 
 @pytest.mark.parametrize(
@@ -168,12 +184,7 @@ def test_a_lying_peer_costs_time_and_nothing_else(tmp_path: Path, kind: str) -> 
         await network.run_to(60)
         first = network.speakers[0]
         root = first.chain.rules.genesis_root
-        blocks = []
-        for block in chain_of(first):
-            body = first.chain.block_by_root(block.root(root))
-            assert body is not None
-            blocks.append(encode_sent_block(SentBlock(body.block, body.input)))
-        Liar(network.memory.connect("liar"), root, blocks, kind)
+        Liar(network.memory.connect("liar"), root, blocks_of(first), kind)
         late = await network.join(0, mines=False, name="late")
         await network.run_to(100)
         assert late.chain.tree.final == first.chain.tree.final
@@ -182,6 +193,34 @@ def test_a_lying_peer_costs_time_and_nothing_else(tmp_path: Path, kind: str) -> 
             assert any(score < 0 for score, _ in blamed(late, PeerId("liar")))
         honest = [PeerId(f"node{number}") for number in range(4)]
         assert not any(blamed(late, peer) for peer in honest)
+        await network.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("kind", ["unlinked", "old", "too early", "without input"])
+def test_a_peer_known_longer_than_all_others_does_not_keep_a_node_back(tmp_path: Path, kind: str) -> None:
+    async def story() -> None:
+        network = await started(Networked(tmp_path))
+        await network.run_to(100)
+        first, honest = network.speakers[0], list(network.speakers)
+        root, blocks = first.chain.rules.genesis_root, blocks_of(first)
+        liar = Liar(network.memory.connect("liar"), root, blocks, kind)
+        liar.status = dataclasses.replace(liar.status, head_height=len(blocks))
+        network.memory.cut = {frozenset((PeerId("late"), node.peer)) for node in honest}
+        late = await network.join(0, mines=False, name="late")
+        await network.run_to(102)
+        asked = liar.asked
+        assert asked
+        assert late.chain.head.node.height <= 32
+        network.separate()
+        # Nothing waits for a slot to come or for a block to be given up.
+        await network.run_to(106)
+        assert late.chain.head.node.height >= first.chain.head.node.height - 1
+        assert liar.asked == asked
+        scores = [score for score, _ in blamed(late, PeerId("liar"))]
+        assert bool(scores) == (kind == "old" or kind == "without input")
+        assert not any(blamed(late, node.peer) for node in honest)
         await network.stop()
 
     run_virtually(story())
