@@ -73,6 +73,20 @@ def test_lists_come_from_flags_files_and_the_environment(tmp_path: Path) -> None
         ("job_storage_mb = 1", {}, {}, ["node.toml", "job_storage_mb", "64 to"]),
         ("", {"NORIA_MINE_JOBS": "2"}, {}, ["NORIA_MINE_JOBS", "mine_jobs", "neither true nor false"]),
         ("", {}, {"miner_account_keystore": Path("accounts")}, ["miner_keystore", "missing"]),
+        ("", {}, {"miner_address": "0x" + "11" * 20}, ["miner_address", "miner_keystore is missing"]),
+        ("", {}, {"password_file": Path("p")}, ["password_file", "miner_keystore is missing"]),
+        ("password_file = 'p'", {}, {}, ["node.toml", "password_file", "miner_keystore is missing"]),
+        ("", {}, {"fee_recipient": "0x" + "11" * 20}, ["fee_recipient", "miner_keystore is missing"]),
+        (
+            "",
+            {"NORIA_MINER_ADDRESS": "0x" + "11" * 20},
+            {},
+            ["NORIA_MINER_ADDRESS", "miner_keystore is missing"],
+        ),
+        ("", {"NORIA_RPC_PROT": "1"}, {}, ["NORIA_RPC_PROT", "'rpc_prot'", "did you mean NORIA_RPC_PORT"]),
+        ("", {"NORIA_BOOTSTRAPS": "x"}, {}, ["NORIA_BOOTSTRAPS", "did you mean NORIA_BOOTSTRAP?"]),
+        ("", {"NORIA_LogLevel": "info"}, {}, ["NORIA_LogLevel", "did you mean NORIA_LOG_LEVEL"]),
+        ("", {"NORIA_rpc_port": "1"}, {}, ["NORIA_rpc_port", "did you mean NORIA_RPC_PORT"]),
         (
             "",
             {},
@@ -91,6 +105,27 @@ def test_a_mistake_is_one_line_with_its_name(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def test_variables_of_other_commands_and_of_others_are_let_be() -> None:
+    environment = {
+        f"NORIA_{name}": "something"
+        for name in (
+            "CACHE", "CONFIG", "DEBUG", "FIXTURES", "JOBS", "KEYSTORE", "NODE", "RPC", "SOAK_SECONDS",
+            "WALLET",
+            # What Kubernetes tells of a service called noria.
+            "SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_8545_TCP", "PORT_8545_TCP_ADDR",
+        )
+    }  # fmt: skip
+    environment |= {"NORIA_RPC_PROT": "", "norialog": "x", "RPC_PROT": "1"}
+    assert load_config(None, environment, {})[0] == NodeConfig()
+
+
+def test_a_wallets_password_file_does_not_make_a_node_a_miners(tmp_path: Path) -> None:
+    environment = {"NORIA_PASSWORD_FILE": str(tmp_path / "password")}
+    assert load_config(None, environment, {})[0].password_file is None
+    miner = {"miner_keystore": tmp_path / "key.json", "miner_address": "0x" + "11" * 20}
+    assert load_config(None, environment, miner)[0].password_file == tmp_path / "password"
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

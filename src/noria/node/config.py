@@ -18,6 +18,10 @@ from noria.node.errors import InvalidConfiguration
 from noria.node.logs import LEVELS
 
 ENVIRONMENT_PREFIX: Final = "NORIA_"
+PASSWORD_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}PASSWORD_FILE"
+"""Wallets read it too, on machines whose node is no miner's."""
+SLIP: Final = 0.75
+"""How alike a variable's name and a setting's are if it was meant; those of other commands are less so."""
 CONFIG_BYTES_MAX: Final = 1 << 20
 PORT_MAX: Final = 65_535
 WORKERS_MAX: Final = 1_024
@@ -138,10 +142,11 @@ class NodeConfig:
             )
         if self.miner_keystore is not None and self.password_file is None:
             raise InvalidConfiguration("password_file: is missing; it opens the miner_keystore")
-        if self.miner_account_keystore is not None and self.miner_keystore is None:
-            raise InvalidConfiguration(
-                "miner_keystore: is missing; a miner_account_keystore is of use to a miner alone"
-            )
+        for name in ("miner_address", "password_file", "miner_account_keystore", "fee_recipient"):
+            if self.miner_keystore is None and getattr(self, name) is not None:
+                raise InvalidConfiguration(
+                    f"{name}: is of use to a miner alone, and its miner_keystore is missing"
+                )
 
     @property
     def mines(self) -> bool:
@@ -197,9 +202,12 @@ def load_config(
         variable = ENVIRONMENT_PREFIX + name.upper()
         if environment.get(variable):
             found[name] = (environment[variable], variable)
+    _check_variables(environment, hints)
     for name, value in flags.items():
         if value is not None and value != [] and value != ():
             found[name] = (value, "flag")
+    if "miner_keystore" not in found and found.get("password_file", ("", ""))[1] == PASSWORD_VARIABLE:
+        del found["password_file"]
     values = {
         name: _convert(name, hints[name], value, origin, file) for name, (value, origin) in found.items()
     }
@@ -236,6 +244,20 @@ def _file(path: Path | None) -> dict[str, Any]:
         raise InvalidConfiguration(f"{path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidConfiguration(f"{path}: is no TOML: {error}") from None
+
+
+def _check_variables(environment: Mapping[str, str], hints: Mapping[str, Any]) -> None:
+    """Refuse variables that are settings but for a slip; others may be anybody's, a wallet's for example."""
+    for variable, value in environment.items():
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if not value or not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        close = get_close_matches(name, hints, 1, SLIP)
+        if close and variable != ENVIRONMENT_PREFIX + close[0].upper():
+            raise InvalidConfiguration(
+                f"{variable}: there is no setting {name!r}; did you mean"
+                f" {ENVIRONMENT_PREFIX}{close[0].upper()}?"
+            )
 
 
 def _similar(name: str, known: Mapping[str, Any]) -> str:
