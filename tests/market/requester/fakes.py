@@ -96,6 +96,9 @@ class Ways:
     run: Callable[[bytes, int], Awaitable[Outcome]] | None = None
     program: ProgramId = PROGRAM
     pinned: bool = True
+    last_first: bool = False
+    """Releases what is held in the other order."""
+    releases: bool = True
 
 
 @dataclass
@@ -296,7 +299,7 @@ class FakePlace:
 
     def release(self) -> None:
         ways = self.miner.ways
-        while self.held:
+        while self.held and ways.releases:
             entry = self.held[0]
             receipt = self.receipt(entry, self.next_index)
             price = receipt.fuel * PRICE
@@ -360,7 +363,7 @@ class FakePlace:
             if entry is not None and entry.sealed and not entry.opened:
                 entry.opened = True
                 if entry.outcome is not None:
-                    self.held.append(entry)
+                    (self.held.appendleft if self.miner.ways.last_first else self.held.append)(entry)
         for number in collect.cancel:
             cancelled = self.units.pop(number, None)
             if cancelled is not None:

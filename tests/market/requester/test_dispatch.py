@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noria.market.requester.dispatch import SHORT_SECONDS, STUCK_SECONDS, Dispatcher
+from noria.market.requester.dispatch import SHORT_SECONDS, Dispatcher
 from noria.market.requester.errors import JobError
 from noria.market.requester.evidence import Settled, SignedReceipt
+from noria.market.requester.pace import STUCK_SECONDS
 from noria.market.requester.sampling import OwnRuns
 from noria.market.requester.units import Claim, Copy
 from noria.primitives.hashes import blake3
@@ -241,6 +242,52 @@ async def test_too_few_miners_are_made_up_for_by_own_runs() -> None:
     settled: Settled = office.wanted[0].future.result()
     assert settled.own_run
     assert runs.runs == 1
+
+
+async def test_who_may_have_lied_gets_nothing_new_until_this_machine_knows() -> None:
+    office = Office(3, 2, TruthfulRuns())
+    office.add()
+    first, second = [desk for desk in office.desks if desk.copies]
+    [third] = [desk for desk in office.desks if not desk.copies]
+    for desk in (first, second):
+        desk.seal()
+    first.tell(lie=True)
+    assert not office.dispatcher.is_in_question(first.k)
+    second.tell()
+    assert office.dispatcher.is_in_question(first.k)
+    assert office.dispatcher.is_in_question(second.k)
+    assert not office.dispatcher.is_in_question(third.k)
+    office.add()
+    office.now = STUCK_SECONDS + 1
+    office.dispatcher.tick()
+    assert not any(desk.copies for desk in office.desks)
+    await office.settle_own_runs()
+    assert first.is_banned
+    assert second.copies
+    assert third.copies
+    assert not any(office.dispatcher.is_in_question(desk.k) for desk in office.desks)
+
+
+async def test_where_miners_decide_each_of_them_can_be_asked() -> None:
+    office = Office(4, 2, None)
+    office.add()
+    office.add()
+    for desk in office.desks:
+        desk.seal()
+    # Two disputes at once, in each of which only somebody of the other one can decide.
+    liars = [next(desk for desk in office.desks if wanted_by(desk, number)) for number in (0, 1)]
+    for desk in office.desks:
+        desk.tell(lie=desk in liars)
+    assert not any(office.dispatcher.is_in_question(desk.k) for desk in office.desks)
+    await office.see_through()
+    for wanted in office.wanted:
+        settled: Settled = wanted.future.result()
+        assert settled.output == wanted.expected.output
+    assert all(desk.is_banned for desk in liars)
+
+
+def wanted_by(desk: Desk, number: int) -> bool:
+    return any(DATA[copy.state.unit_id] == b"unit %d" % number for copy in desk.copies.values())
 
 
 async def test_without_own_runs_too_few_miners_are_waited_for() -> None:

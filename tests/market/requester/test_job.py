@@ -20,11 +20,21 @@ from noria.market.requester.errors import (
 )
 from noria.market.requester.evidence import Settled
 from noria.market.requester.journal import JobJournal
+from noria.market.requester.money import START_UNITS
 from noria.market.requester.reasons import explain
 from noria.primitives.hashes import blake3
 from noria.primitives.types import NOR, Wei
 from noria.work.workers import Outcome
-from tests.market.requester.fakes import DOMAIN, FakeMiner, TruthfulRuns, Wanted, Ways, key_of
+from tests.market.requester.fakes import (
+    DOMAIN,
+    PRICE,
+    FakeMiner,
+    TruthfulRuns,
+    Wanted,
+    Ways,
+    key_of,
+    truth,
+)
 from tests.market.requester.jobs import RunningJob, running_job
 
 
@@ -353,6 +363,81 @@ async def test_too_little_money() -> None:
         with pytest.raises(NotFunded):
             wanted.future.result()
         assert job.runner.view().state == "failed"
+
+
+async def test_miners_that_release_in_different_orders_do_not_wait_for_each_other() -> None:
+    # Each unit costs what it costs at most: nothing is allowed ahead of a few units.
+    data = inputs(10)
+    limit = truth(data[0], 10**9).fuel
+    for count, replicas in ((2, 2), (3, 3)):
+        ways = [Ways(workers=20, last_first=bool(number % 2)) for number in range(count)]
+        miners = [FakeMiner(number, way) for number, way in enumerate(ways)]
+        for way in ways:
+            way.delay_seconds = 0.05
+        async with running_job(miners, replicas=replicas) as job:
+            wanted = job.order(
+                *[b"%02d" % number + data[0] for number in range(40)], fuel_limit=limit + 2_000
+            )
+            await job.results(wanted)
+            right(wanted)
+            job.check_money()
+
+
+class GatedRuns(TruthfulRuns):
+    """Own runs that take until they are let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def run(self, input: bytes, fuel_limit: int) -> Outcome:
+        await self.gate.wait()
+        return await super().run(input, fuel_limit)
+
+
+async def test_a_miner_that_claims_each_unit_s_limit_gets_a_few_units_price() -> None:
+    limit = 100_000_000
+    most = limit * PRICE
+    runs = GatedRuns()
+    liar = FakeMiner(0, Ways(workers=20, lie=lambda outcome, _: replace(outcome, fuel=limit)))
+    slow = FakeMiner(1, Ways(workers=20, releases=False))
+    async with running_job([liar, slow], own_runs=runs, spare=[FakeMiner(2)]) as job:
+        wanted = job.order(*inputs(60))
+        async with asyncio.timeout(10):
+            while len(job.runner.places) < 2:
+                await asyncio.sleep(0.01)
+            ledger = job.runner.places[0].ledger
+            while ledger.received < (START_UNITS + 1) * most:
+                await asyncio.sleep(0.01)
+            [place] = liar.places.values()
+            asked = place.collects
+            while place.collects < asked + 5:
+                await asyncio.sleep(0.01)
+        assert ledger.received == ledger.allowed == (START_UNITS + 1) * most
+
+        # The other one speaks: this machine finds out which is right, and neither gets anything meanwhile.
+        slow.ways.releases = True
+        async with asyncio.timeout(10):
+            while not all(place.is_in_question for place in job.runner.places):
+                await asyncio.sleep(0.01)
+        calls = list(job.chain.calls)
+        allowed = [place.ledger.allowed for place in job.runner.places]
+        later = job.order(*inputs(20, "later"))
+        waiting = job.runner.dispatcher.waiting
+        assert waiting >= len(later)
+        asked = place.collects
+        async with asyncio.timeout(10):
+            while place.collects < asked + 5:
+                await asyncio.sleep(0.01)
+        assert [place.ledger.allowed for place in job.runner.places] == allowed
+        assert (job.chain.calls, job.runner.dispatcher.waiting) == (calls, waiting)
+
+        runs.gate.set()
+        await job.results([*wanted, *later])
+        right([*wanted, *later])
+        await banned(job, 0)
+        assert ledger.received == (START_UNITS + 1) * most
+        job.check_money()
 
 
 # ---------------------------------------------------------------- ends

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from noria.market.requester.money import OverBudget, PlaceLedger, Purse, first_share
+from noria.market.requester.money import START_UNITS, OverBudget, PlaceLedger, Purse, first_share
 
 FUEL = st.integers(0, 10**10)
 LIMIT = 10**9
@@ -39,6 +39,35 @@ def test_what_the_miner_says_it_needs_is_believed_up_to_one_unit() -> None:
     ledger.receive(100)
     total = ledger.want(outstanding=1, window=9, fuel_limit=5_000, expected_fuel=100.0, needed=10**11)
     assert total == 100 + 5_000
+
+
+def test_claims_that_nobody_has_confirmed_are_believed_for_a_few_units() -> None:
+    ledger = PlaceLedger(price=2, cap=10**6)
+    most = 5_000 * ledger.price
+
+    def claim_all(awaited_fuel: int = 0) -> int:
+        """Claim as much as there is to be had, each unit at its limit."""
+        while True:
+            ledger.allow(
+                ledger.want(
+                    outstanding=60,
+                    window=60,
+                    fuel_limit=5_000,
+                    expected_fuel=100.0,
+                    needed=ledger.received + most,
+                    awaited_fuel=awaited_fuel,
+                )
+            )
+            if ledger.received + most > ledger.allowed:
+                return ledger.received - ledger.verified
+            ledger.receive(5_000)
+
+    assert claim_all() == (START_UNITS + 1) * most
+    # One that is confirmed makes room for another.
+    ledger.verify(5_000)
+    assert claim_all() == (START_UNITS + 1) * most
+    # Others wait for this one: they may have what it holds behind what it claims now.
+    assert claim_all(awaited_fuel=10_000) == (START_UNITS + 3) * most
 
 
 def test_a_banned_place_gets_nothing_more() -> None:

@@ -66,6 +66,10 @@ class PlaceEvents(Protocol):
         """Give out what can be given out."""
         ...
 
+    def is_in_question(self, k: int) -> bool:
+        """Tell whether this machine is finding out if a place has lied."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTerms:
@@ -240,14 +244,28 @@ class Desk:
 
     def wanted(self) -> int:
         """Return the total that it should be able to charge, cap or not."""
+        if self.is_in_question:
+            return self.ledger.allowed
         limits = [copy.state.fuel_limit for copy in self.copies.values()]
+        claims = [other.claim for copy in self.copies.values() for other in copy.state.copies]
         return self.ledger.want(
             outstanding=len(limits),
             window=self.limit,
             fuel_limit=max(limits, default=0),
             expected_fuel=self.ledger.expected_fuel or self._expected_fuel(),
             needed=self.needed,
+            awaited_fuel=sum(claim.signed.receipt.fuel for claim in claims if claim is not None),
         )
+
+    @property
+    def is_in_question(self) -> bool:
+        """Whether it may have lied, which this machine is finding out: nothing more is allowed until then."""
+        return self.events.is_in_question(self.key)
+
+    def see_to_allow(self) -> None:
+        """Tell the miner at once where it waits for an allow that it can have now."""
+        if self.needed > self.sent_allow and self.has_new_allow():
+            self.to_tell.set()
 
     def has_new_allow(self) -> bool:
         """Tell whether more may be charged than the miner was told."""

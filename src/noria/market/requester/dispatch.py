@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -18,9 +17,11 @@ from typing import Any, Final
 
 from noria._core import MachineFailure
 from noria.market.requester.compare import Verdict, judge
+from noria.market.requester.disputes import Disputes
 from noria.market.requester.errors import NoAgreement, NoMachine, UnitRefused
 from noria.market.requester.evidence import Settled
 from noria.market.requester.outcomes import difference, outcome_of, settled_unit
+from noria.market.requester.pace import Pace
 from noria.market.requester.place_link import Counts, PlaceLink
 from noria.market.requester.sampling import OwnRuns, private_choice
 from noria.market.requester.units import Claim, Copy, Key, UnitState, WorkUnit, outcome_key
@@ -30,12 +31,6 @@ TROUBLES_MAX: Final = 4
 """Failed copies after which a unit is given up."""
 LOOK_AHEAD: Final = 64
 """Units with a missing copy that are looked at in one go."""
-STRAGGLER_FACTOR: Final = 3.0
-STRAGGLER_SECONDS: Final = 1.0
-"""A copy that takes longer than this, and so many times as long as usual, is a straggler."""
-STUCK_FACTOR: Final = 10.0
-STUCK_SECONDS: Final = 30.0
-"""The same while other units wait."""
 SHORT_SECONDS: Final = 15.0
 """How long to wait for enough miners before own runs take the place of replicas."""
 
@@ -91,7 +86,7 @@ class Dispatcher:
         self._again: deque[UnitState] = deque()
         self._states: dict[WorkUnit, UnitState] = {}
         self._active: dict[UnitState, None] = {}
-        self._durations: deque[float] = deque(maxlen=128)
+        self._pace, self._disputes = Pace(), Disputes()
         self._numbers = 0
         self._short_since: float | None = None
         self._is_filling = False
@@ -164,7 +159,8 @@ class Dispatcher:
         elif self._short_since is None:
             self._short_since = now
         self.wants_place = bool(self._states) and len(usable) < self.replicas
-        self._fill_again(usable)
+        free = self._free_of(usable)
+        self._fill_again(usable, free)
         while self._waiting:
             state = self._waiting[0]
             if state.ended:
@@ -172,11 +168,14 @@ class Dispatcher:
                 continue
             if self._is_short(now):
                 self._make_do(state, usable)
-            if not self._give(state, usable, at_least=state.required):
+            if not self._give(state, free, at_least=state.required):
                 return
             self._waiting.popleft()
 
-    def _fill_again(self, usable: list[PlaceLink]) -> None:
+    def _free_of(self, usable: list[PlaceLink]) -> list[PlaceLink]:
+        return [place for place in usable if not self.is_in_question(place.k)]
+
+    def _fill_again(self, usable: list[PlaceLink], free: list[PlaceLink]) -> None:
         for _ in range(min(len(self._again), LOOK_AHEAD)):
             state = self._again.popleft()
             if not state.ended and self._is_short(self._clock()):
@@ -188,7 +187,7 @@ class Dispatcher:
             if missing <= 0:
                 self._maybe_open(state)
                 continue
-            self._give(state, usable, at_least=1)
+            self._give(state, free, at_least=1)
             if state.required > len(state.live()):
                 self._again.append(state)
                 self.wants_place = self.wants_place or not self._candidates(state, usable, 0)
@@ -242,19 +241,15 @@ class Dispatcher:
     def tick(self) -> None:
         """See to what only time tells: slow copies, units for which nobody is left. Call it now and then."""
         self.fill()
-        usable = [place for place in self.places.values() if place.is_usable]
+        free = self._free_of([place for place in self.places.values() if place.is_usable])
         now = self._clock()
-        usual = statistics.median(self._durations) if self._durations else 0.0
-        if self._waiting or not self._durations:
-            limit = max(STUCK_SECONDS, STUCK_FACTOR * usual)
-        else:
-            limit = max(STRAGGLER_SECONDS, STRAGGLER_FACTOR * usual)
+        limit = self._pace.patience(others_wait=bool(self._waiting))
         for state in list(self._active):
             if state.ended or len(state.live()) > state.required:
                 continue
             since = [copy.waits_since for copy in state.live() if copy.waits_since is not None]
             is_late = any(now - each > limit for each in since)
-            if is_late and (chosen := self._candidates(state, usable)):
+            if is_late and (chosen := self._candidates(state, free)):
                 self.counts.replaced += 1
                 self._order(state, max(chosen, key=lambda place: place.eagerness()))
 
@@ -266,7 +261,7 @@ class Dispatcher:
             self.counts.news += 1
             copy.seal, copy.waits_since = seal, None
             if not copy.is_dropped:
-                self._durations.append(self._clock() - copy.ordered_at)
+                self._pace.took(self._clock() - copy.ordered_at)
         elif copy.seal != seal:
             self._ban(copy.k, f"it sealed unit {copy.number} twice, differently")
             return
@@ -290,7 +285,7 @@ class Dispatcher:
         self.counts.news += 1
         copy.claim, copy.waits_since = claim, None
         if copy.seal is None and not copy.is_dropped:
-            self._durations.append(self._clock() - copy.ordered_at)
+            self._pace.took(self._clock() - copy.ordered_at)
         if not state.ended:
             self._judge(state)
             self._maybe_open(state)
@@ -367,9 +362,14 @@ class Dispatcher:
 
     # ------------------------------------------------------------ settling
 
+    def is_in_question(self, k: int) -> bool:
+        """Tell whether this machine is finding out if a place has lied: it gets nothing more until then."""
+        return self._disputes.await_own_run(k)
+
     def _judge(self, state: UnitState) -> None:
         truth = None if state.outcome is None else outcome_key(state.outcome)
         verdict = judge(state.live(), state.required, truth)
+        self._disputes.note(state, is_disputed=truth is None and verdict.is_disputed)
         can_run = self._own_runs is not None and not state.own_failed
         if truth is None and verdict.is_disputed and (can_run or verdict.key is None):
             # A majority may be of liars: where this machine can run the unit, it decides.
@@ -492,6 +492,7 @@ class Dispatcher:
         if unit is not None:
             self._states.pop(unit, None)
         self._active.pop(state, None)
+        self._disputes.note(state, is_disputed=False)
         state.outcome = None
         for copy in state.copies:
             if copy.claim is not None and state.accepted is None:

@@ -78,7 +78,14 @@ class PlaceLedger:
         return self.fuel / self.units if self.units else None
 
     def want(
-        self, *, outstanding: int, window: int, fuel_limit: int, expected_fuel: float | None, needed: int = 0
+        self,
+        *,
+        outstanding: int,
+        window: int,
+        fuel_limit: int,
+        expected_fuel: float | None,
+        needed: int = 0,
+        awaited_fuel: int = 0,
     ) -> int:
         """Return the total that should be allowed, cap or not.
 
@@ -93,7 +100,11 @@ class PlaceLedger:
         expected_fuel
             Of a unit, from any place; None while nobody knows.
         needed
-            What the miner says that it needs for the next result; it is believed up to one unit's limit.
+            What the miner says that it needs for the next result. It is believed up to one unit's limit, as
+            long as what it has claimed and nobody has confirmed is worth a few units at most.
+        awaited_fuel
+            What others have claimed for units that wait for this place. So much more of its own may wait for
+            others: places that release units in different orders would wait for each other for ever.
         """
         if self.is_banned or not outstanding:
             return self.allowed
@@ -107,7 +118,8 @@ class PlaceLedger:
             ahead = ahead * MARGIN_NUMERATOR // MARGIN_DENOMINATOR
         total = max(self.allowed, self.verified + ahead)
         if needed > total:
-            total = max(total, min(needed, self.received + most))
+            unconfirmed = (START_UNITS + 1) * most + awaited_fuel * self.price
+            total = max(total, min(needed, self.received + most, self.verified + unconfirmed))
         return total
 
     def allow(self, total: int) -> int | None:

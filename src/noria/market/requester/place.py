@@ -162,6 +162,7 @@ class Place:
         if copy.claim is not None:
             self.ledger.verify(copy.claim.signed.receipt.fuel)
             self._desk.papers.verified(copy.claim.signed.receipt.index)
+            self._desk.see_to_allow()
 
     def ban(self, reason: str) -> None:
         """Have nothing more to do with this miner."""
@@ -293,6 +294,15 @@ class Place:
         """Return the total that it should be able to charge, cap or not."""
         return self._desk.wanted()
 
+    @property
+    def is_in_question(self) -> bool:
+        """Whether it may have lied, which this machine is finding out."""
+        return self._desk.is_in_question
+
+    def see_to_allow(self) -> None:
+        """Let it have what it waits for and can have now."""
+        self._desk.see_to_allow()
+
     def raised(self) -> None:
         """Note that its cap is higher now."""
         self._desk.has_refused_unpaid = False
@@ -301,8 +311,9 @@ class Place:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether it could go on only with a higher cap."""
-        return self._desk.has_refused_unpaid or self._desk.needed > self.ledger.cap
+        """Whether it could go on only with a higher cap, and not once what it has claimed is confirmed."""
+        is_short = self._desk.has_refused_unpaid or self._desk.needed > self.ledger.cap
+        return is_short and self.wanted() > self.ledger.cap
 
     # ------------------------------------------------------------ for people
 

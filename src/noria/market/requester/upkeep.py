@@ -81,6 +81,9 @@ class Upkeep:
     def _see_to_money(self, job: int) -> None:
         working = [place for place in self._places if place.is_usable]
         for place in working:
+            place.see_to_allow()
+            if place.is_in_question:
+                continue
             amount = self._purse.plan_raise(place.who.k, place.wanted(), others=len(working) - 1)
             if amount > 0:
                 self._purse.begin_raise(place.who.k, amount)
