@@ -97,7 +97,8 @@ def test_jobs_are_listed_the_latest_first(journal: JobJournal, run: Run) -> None
     add(journal, 9, "running", view())
     add(journal, None, "opening", None)
     done = run("list")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert "comes back with the next job, or with `noria job cancel JOB`" in done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [
         ["-", "left"],
@@ -112,6 +113,13 @@ def test_jobs_are_listed_the_latest_first(journal: JobJournal, run: Run) -> None
     assert [job["job"] for job in found] == [None, 9, 6, 5]
     assert found[1]["spent_wei"] == str(NOR // 10)
     assert found[2]["process"] == os.getpid()
+
+
+def test_jobs_that_need_nothing_are_only_listed(journal: JobJournal, run: Run) -> None:
+    add(journal, 5, "closed", view(state="closed", done=10))
+    add(journal, 6, "closing", view(state="closing"), pid=os.getpid())
+    done = run("list")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_job_is_shown_without_a_chain_too(

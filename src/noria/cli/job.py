@@ -67,6 +67,12 @@ def list_jobs(
         opened = row["created"][:16].replace("T", " ")
         line = f"{number:>6}  {row['state']:<10} {units:>13} {spent:>12} {budget:>12}  {opened:<17}"
         print(printable(f"{line} {row['title']}"))
+    if any(row["state"] in ("left", "closing") and row["process"] is None for row in rows):
+        typer.echo(
+            "what is left of jobs that are `left` or `closing` comes back with the next job, or with "
+            "`noria job cancel JOB`",
+            err=True,
+        )
 
 
 @app.command("show", epilog=examples("noria job show", "noria job show 12 --json"))
