@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from noria.chain.block_store import BlockStore, BlockStoreError, BlockStoreForeign
+from noria.chain.block_tree import BlockTree, KnownBlock
 from noria.chain.certificates import CheckState
-from noria.consensus.blocks import decode_block
+from noria.chain.chain_service import ChainService
+from noria.consensus.blocks import Block, decode_block
 from noria.consensus.sent_block import decode_sent_block
 from noria.consensus.slashing import slashable
-from noria.consensus.validity import Accepted
+from noria.consensus.validity import Accepted, BlockState
 from noria.consensus.votes import Vote, decode_signed_vote
 from noria.execution.parameters import DEVNET
 from noria.primitives.types import Hash32
@@ -87,6 +89,42 @@ def test_what_the_engine_has_lost_is_executed_again(tmp_path: Path, lost: str) -
         assert len(heads(network)) == 1
         assert final_roots(node)[: len(final)] == final
         assert agree(network)
+        await network.stop()
+
+    run_virtually(story())
+
+
+def test_a_lost_engine_is_made_again_without_the_whole_chain_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path))
+        await network.run_to(140)
+        node = network.nodes[2]
+        before = set(node.chain.tree.nodes)
+        finals = list(node.chain.store.final_checkpoints())
+        count = node.chain.head.node.height
+        await node.stop()
+        shutil.rmtree(node.folder / "engine")
+        held: list[int] = []
+        restored: list[Hash32] = []
+        add, start = BlockTree.add, ChainService.start
+
+        def counted(tree: BlockTree, block: Block, state: BlockState) -> KnownBlock:
+            held.append(len(tree.nodes))
+            return add(tree, block, state)
+
+        async def seen(chain: ChainService) -> None:
+            restored.extend(known.root for _, known, _ in chain.restored)
+            await start(chain)
+
+        monkeypatch.setattr(BlockTree, "add", counted)
+        monkeypatch.setattr(ChainService, "start", seen)
+        await node.start()
+        assert len(held) >= count > 60
+        assert max(held) < 3 * DEVNET.epoch_slots
+        assert set(restored) == set(node.chain.tree.nodes) == before
+        assert list(node.chain.store.final_checkpoints()) == finals
         await network.stop()
 
     run_virtually(story())

@@ -476,7 +476,7 @@ class ChainService:
 
     async def follow(self) -> None:
         """Finalise and choose the head anew. Only while holding `lock`."""
-        await self._finalise()
+        await self.finalise()
         root = choose_head(self.tree.nodes, self.tree.final, self.refuted)
         new, old = self.tree.get(root), self.head
         assert new is not None
@@ -501,7 +501,8 @@ class ChainService:
             self._told = found
             self.events.finality.publish(found)
 
-    async def _finalise(self) -> None:
+    async def finalise(self) -> None:
+        """Move the final checkpoint as far as it goes. Only while holding `lock`, or before the start."""
         final = final_checkpoint(self.tree.nodes, self.tree.final)
         if final == self.tree.final:
             return

@@ -183,4 +183,8 @@ async def _execute_again(chain: ChainService, stored: StoredBlock) -> bool:
         _log.error("stored_block_rejected", block=stored.root.hex(), reason=str(error))
         return False
     chain.restored.append((block, known, body.input))
+    if known.node.finalised.epoch > chain.tree.final.epoch:
+        # As it was the first time: neither the tree nor what the start tells listeners grows with the chain.
+        await chain.finalise()
+        chain.restored = [each for each in chain.restored if each[1].root in chain.tree]
     return True
