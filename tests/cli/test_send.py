@@ -64,6 +64,24 @@ def test_signed_with_a_key_from_a_file(node: DevProcess, key_file: Path) -> None
     assert before[1] - balance(node, address(1)) == 7 * 10**9 + fee
 
 
+def test_a_call_may_need_more_gas_than_was_estimated_and_a_payment_may_not(
+    node: DevProcess, key_file: Path
+) -> None:
+    def gas_limit(data: str) -> tuple[int, int]:
+        outcome = noria(
+            *("send", "--to", RECEIVER, "--value", "1 wei", "--private-key-file", key_file),
+            *("--data", data, "--rpc", node.url, "--json"),
+        )
+        assert outcome.returncode == 0, outcome
+        receipt = json.loads(outcome.stdout)
+        sent = rpc(node.url, "eth_getTransactionByHash", receipt["transactionHash"])
+        return int(sent["gas"], 16), int(receipt["gasUsed"], 16)
+
+    assert gas_limit("0x") == (21_000, 21_000)
+    limit, used = gas_limit("0x" + "11" * 100)
+    assert limit >= used + used // 4 > 21_000
+
+
 def test_signed_with_a_key_from_the_keystore(node: DevProcess, tmp_path: Path) -> None:
     store = tmp_path / "keys"
     Keystore(store, scrypt_n=2).import_key(dev_accounts(3)[2].private_key, "correct horse")

@@ -132,20 +132,25 @@ def _send_unlocked(node: Endpoint, sender: bytes, transaction: dict[str, Any]) -
 def send_signed(node: Endpoint, private_key: bytes, transaction: dict[str, Any]) -> str:
     """Fill in nonce, gas and fees, sign and send; return the transaction's hash."""
     from noria.execution.accounts import key_address
+    from noria.market.sending import with_margin
+    from noria.primitives.hexes import parse_data
 
+    data = parse_data(transaction.get("data", "0x"))
     account = "0x" + key_address(private_key).hex()
     block = node.call("eth_getBlockByNumber", "latest", False)
     base_fee = parse_quantity(
         block.get("baseFeePerGas") if isinstance(block, dict) else None, "baseFeePerGas"
     )
     tip = node.quantity("eth_maxPriorityFeePerGas")
+    gas = node.quantity(
+        "eth_estimateGas", {**transaction, "from": account, "value": hex(transaction["value"])}
+    )
     filled = {
         **transaction,
         "chainId": node.quantity("eth_chainId"),
         "nonce": node.quantity("eth_getTransactionCount", account, "pending"),
-        "gas": node.quantity(
-            "eth_estimateGas", {**transaction, "from": account, "value": hex(transaction["value"])}
-        ),
+        # A payment costs the same everywhere; what a call finds may differ in the block that takes it.
+        "gas": with_margin(gas, data) if data else gas,
         # Twice the base fee stays enough for five full blocks in a row.
         "maxFeePerGas": 2 * base_fee + tip,
         "maxPriorityFeePerGas": tip,

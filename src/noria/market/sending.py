@@ -50,6 +50,11 @@ _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 
+def with_margin(estimate: int, data: bytes) -> int:
+    """Return the gas limit for a transaction whose gas has been estimated on the state before it."""
+    return estimate + estimate * GAS_MARGIN_PERCENT // 100 + (GAS_MARGIN if data else 0)
+
+
 class TransactionReverted(ChainAccessError):
     """A transaction is in a block, but the contract refused it; the message is its reason.
 
@@ -204,7 +209,7 @@ class TransactionSender:
         estimate = await self._patiently(
             lambda: self._access.estimate_gas(self.address, to, data, value), deadline
         )
-        return estimate + estimate * GAS_MARGIN_PERCENT // 100 + (GAS_MARGIN if data else 0)
+        return with_margin(estimate, data)
 
     def _sign(self, pending: _Pending) -> None:
         fields: list[rlp.RlpItem] = [
