@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from noria.consensus.alarms import Alarm, alarm_message, encode_alarm
-from noria.consensus.blocks import BLOCK_BYTES_MAX, Block, encode_block
+from noria.consensus.blocks import Block
 from noria.consensus.finality import Tally
+from noria.consensus.sent_block import sent_block_bytes_max
 from noria.consensus.slashing import AttributedVote, VoteEvidence, encode_evidence
 from noria.consensus.votes import Checkpoint, SignedVote, Vote, encode_signed_vote, vote_message
 from noria.consensus.voting import due_tally
 from noria.primitives.types import BlsSignature, Hash32
-from tests.consensus.world import FAKE, address, bls_key
+from tests.consensus.world import FAKE, address, bls_key, sent, sent_with
 
 if TYPE_CHECKING:
     from tests.consensus.simulated_node import Node
@@ -38,7 +39,7 @@ class Behaviour(Protocol):
 
 def keep_and_publish(node: Node, block: Block, receivers: list[int] | None = None) -> None:
     """Take a block of one's own and send it."""
-    data = encode_block(block)
+    data = sent(block)
     node.receive(b"B" + data, node.number)
     node.publish(b"B", data, receivers)
 
@@ -175,7 +176,7 @@ class Withholder:
         # All secret blocks of a stretch come out together.
         period = 7000
         elapsed = node.simulation.now % period
-        node.simulation.after(period - elapsed, lambda: node.publish(b"B", encode_block(block)))
+        node.simulation.after(period - elapsed, lambda: node.publish(b"B", sent(block)))
 
     def vote(self, node: Node, tally: Tally, vote: SignedVote) -> None:
         late = node.simulation.random.choice((0, 3000, 12_000, None))
@@ -197,18 +198,18 @@ class Forger:
             return
         random = node.simulation.random
         block = node.make_block(parent, slot)
-        data = encode_block(block)
+        data = sent(block)
         place = random.randrange(len(data))
         victim = random.randrange(node.simulation.plan.nodes)
         forged_header = replace(block.header, vrf_proof=BlsSignature(bytes(96)))
         stolen = replace(block, header=replace(block.header, proposer=address(victim)))
         messages = [
             b"B" + data,  # right, unless the slot is not won
-            b"B" + encode_block(node.world.sign(replace(block, header=forged_header), node.number)),
-            b"B" + encode_block(stolen),
+            b"B" + sent(node.world.sign(replace(block, header=forged_header), node.number)),
+            b"B" + sent(stolen),
             b"B" + data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :],
             b"B" + data[:place],
-            b"B" + encode_block(replace(block, payload=b"\xc0")),
+            b"B" + sent(replace(block, payload=b"\xc0")),
             b"V" + encode_signed_vote(self._foreign_vote(node)),
             b"V" + data[:200],
             b"E" + encode_evidence([self._forged_evidence(node, victim)]),
@@ -217,7 +218,7 @@ class Forger:
             b"?" + data[:10],
         ]
         if slot % 16 == 5:
-            messages.append(b"B" + bytes(BLOCK_BYTES_MAX + 1))
+            messages.append(b"B" + bytes(sent_block_bytes_max(node.world.parameters) + 1))
         node.publish(b"", random.choice(messages))
 
     def propose(self, node: Node, block: Block) -> None:
@@ -245,6 +246,63 @@ class Forger:
     def _false_alarm(self, node: Node) -> Alarm:
         signature = FAKE.sign(bls_key(node.number), alarm_message(node.world.genesis_root, node.head))
         return Alarm(node.head, address(node.number), signature)
+
+
+@dataclass(frozen=True, slots=True)
+class WrongInput:
+    """Shows everybody's true blocks with other inputs than their units' or none; its own right ones later."""
+
+    lies: bool = False
+    serves: bool = True
+
+    def begin_slot(self, node: Node, slot: int) -> None:
+        block = node.links[node.head].envelope
+        if block is not None and block.certificate is not None:
+            self._show(node, block)
+
+    def propose(self, node: Node, block: Block) -> None:
+        node.receive(b"B" + sent(block), node.number)
+        if block.certificate is not None:
+            self._show(node, block)
+        node.simulation.after(500, lambda: node.publish(b"B", sent(block)))
+
+    def vote(self, node: Node, tally: Tally, vote: SignedVote) -> None:
+        HONEST.vote(node, tally, vote)
+
+    def _show(self, node: Node, block: Block) -> None:
+        assert block.certificate is not None
+        wrong = (None, b"", b"another input", bytes(1000))
+        node.publish(b"B", sent_with(block, node.simulation.random.choice(wrong)))
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignReplay:
+    """Repeats what everybody has said on another network, where the same miners have the same keys."""
+
+    lies: bool = False
+    serves: bool = True
+
+    def begin_slot(self, node: Node, slot: int) -> None:
+        head = node.simulation.foreign()
+        assert head.envelope is not None
+        node.publish(b"B", sent(head.envelope))
+        block = head.block
+        found = due_tally(
+            node.world.parameters,
+            block.root,
+            block.slot,
+            block.finality,
+            slot // node.world.parameters.epoch_slots,
+        )
+        if found is not None:
+            voter = node.simulation.random.randrange(node.simulation.plan.nodes)
+            node.publish(b"V", encode_signed_vote(head.world.vote(voter, found.vote)))
+
+    def propose(self, node: Node, block: Block) -> None:
+        keep_and_publish(node, block)
+
+    def vote(self, node: Node, tally: Tally, vote: SignedVote) -> None:
+        HONEST.vote(node, tally, vote)
 
 
 @dataclass(frozen=True, slots=True)

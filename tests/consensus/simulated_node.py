@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from noria.consensus.alarms import Alarm, alarm_message, check_alarm, decode_alarm, encode_alarm
-from noria.consensus.blocks import Block, encode_block
+from noria.consensus.blocks import Block
 from noria.consensus.finality import Tally, enter_epoch
 from noria.consensus.fork_choice import BlockNode, choose_head, descends, final_checkpoint, line
 from noria.consensus.headers import SignedHeader
@@ -45,7 +45,7 @@ from noria.consensus.voting import (
 )
 from noria.primitives.types import Address, Hash32
 from tests.consensus.byzantine import HONEST, Behaviour
-from tests.consensus.world import FAKE, Link, address, bls_key, check_by_running
+from tests.consensus.world import FAKE, Link, address, bls_key, check_by_running, sent
 
 if TYPE_CHECKING:
     from tests.consensus.simulation import Simulation
@@ -249,7 +249,7 @@ class Node:
     def _block(self, data: bytes, sender: int) -> None:
         if data in self.heard:
             return
-        block = self.simulation.block(data)
+        block, input = self.simulation.block(data)
         slot, parent_root = block.header.slot, block.header.parent_root
         if slot > self.simulation.slot:
             early = (slot - self.simulation.slot) * 1000
@@ -265,7 +265,7 @@ class Node:
                 self.orphans.setdefault(parent_root, {})[data] = sender
             return
         self.heard.add(data)
-        link = self.simulation.check(block, self.links[parent_root])
+        link = self.simulation.check(block, input, self.links[parent_root])
         if isinstance(link, Rejected):
             self._reject(link.kind)
             return
@@ -404,14 +404,23 @@ class Node:
     # ------------------------------------------------------------ fetching what is missing
 
     def _ask_for_missing(self) -> None:
-        for parent_root in list(self.orphans):
-            if parent_root in self.links:
+        final_slot = self.tree[self.final.root].slot
+        for parent_root, waiting in list(self.orphans.items()):
+            for data in [data for data in waiting if self._slot(data) <= final_slot]:
+                del waiting[data]
+                self._reject("ParentNeverCame")
+            if not waiting:
+                del self.orphans[parent_root]
+            elif parent_root in self.links:
                 for data, sender in self.orphans.pop(parent_root).items():
                     self._block(data, sender)
             else:
                 self._ask(parent_root, self._somebody())
         # Now and then nodes tell each other their heads.
         self.simulation.send(self.number, self._somebody(), STATUS + self.head)
+
+    def _slot(self, data: bytes) -> int:
+        return self.simulation.block(data)[0].header.slot
 
     def _ask(self, root: Hash32, peer: int) -> None:
         self.simulation.send(self.number, peer, WANT + root + self.final.root)
@@ -444,7 +453,7 @@ class Node:
         missing = list(takewhile(lambda link: link.block.root not in known, self.chain(root)))
         for link in missing[::-1][:RANGE_MAX]:
             assert link.envelope is not None
-            self.simulation.send(self.number, peer, BLOCK + encode_block(link.envelope), reliable=True)
+            self.simulation.send(self.number, peer, BLOCK + sent(link.envelope), reliable=True)
 
 
 def _attributed(vote: SignedVote) -> AttributedVote:

@@ -19,8 +19,10 @@ from random import Random
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from noria.consensus.blocks import Block, decode_block
+from noria.consensus.certificate import WrongInput, check_input
 from noria.consensus.fork_choice import descends
 from noria.consensus.parameters import DEVNET, ChainParameters
+from noria.consensus.sent_block import decode_sent_block
 from noria.consensus.slashing import Evidence, decode_evidence
 from noria.consensus.validity import Accepted, Rejected, check_before_forwarding, judge
 from noria.consensus.votes import Checkpoint, SignedVote, decode_signed_vote
@@ -116,6 +118,7 @@ class Simulation:
         self.final = Checkpoint(0, self.world.genesis_root)
         """The highest final checkpoint of any honest node."""
         self.nodes: list[Node] = [Node(self, number) for number in range(plan.nodes)]
+        self._foreign: Link | None = None
 
     # ------------------------------------------------------------ time
 
@@ -165,9 +168,13 @@ class Simulation:
 
     # ------------------------------------------------------------ shared checks
 
-    def block(self, data: bytes) -> Block:
-        """Decode a block; raise `InvalidMessage`. Nodes decode the same bytes to the same block."""
-        return self._once("block", data, decode_block)
+    def block(self, data: bytes) -> tuple[Block, bytes | None]:
+        """Decode a block and its input; raise `InvalidMessage`. All nodes decode bytes to the same block."""
+        return self._once("block", data, self._decode_block)
+
+    def _decode_block(self, data: bytes) -> tuple[Block, bytes | None]:
+        found = decode_sent_block(data, self.plan.parameters)
+        return decode_block(found.block), found.input
 
     def vote(self, data: bytes) -> SignedVote:
         return self._once("vote", data, decode_signed_vote)
@@ -187,8 +194,21 @@ class Simulation:
             raise found
         return found  # type: ignore[return-value]
 
-    def check(self, block: Block, parent: Link) -> Link | Rejected:
+    def check(self, block: Block, input: bytes | None, parent: Link) -> Link | Rejected:
         """Everything about a block whose slot has begun and whose parent is known."""
+        found = self._check_block(block, parent)
+        if isinstance(found, Rejected) or block.certificate is None:
+            return found
+        # Of this copy alone: the root says nothing of the input.
+        if input is None:
+            return Rejected("InputMissing", "the input did not come with the block", False)
+        try:
+            check_input(self.plan.parameters, block.certificate, input)
+        except WrongInput as error:
+            return Rejected("WrongInput", str(error), False)
+        return found
+
+    def _check_block(self, block: Block, parent: Link) -> Link | Rejected:
         key = (block.root(self.world.genesis_root), block.signature)
         if key not in self._links:
             made: list[Link] = []
@@ -203,6 +223,20 @@ class Simulation:
             if made:
                 self.links[made[0].block.root] = made[0]
         return self._links[key]
+
+    # ------------------------------------------------------------ another network
+
+    def foreign(self) -> Link:
+        """The head of another network, which grows beside this one: the same miners with the same keys."""
+        if self._foreign is None:
+            plan = self.plan
+            other = World(plan.nodes, plan.parameters, grants=plan.grants, work=plan.work, name="another")
+            self._foreign = other.genesis
+        link = self._foreign
+        while link.block.slot < self.slot:
+            link = link.world.extend(link, link.block.slot + 1)
+        self._foreign = link
+        return link
 
     # ------------------------------------------------------------ the watch
 

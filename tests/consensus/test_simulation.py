@@ -16,11 +16,13 @@ from tests.consensus.byzantine import (
     Behaviour,
     DoubleVoter,
     Equivocator,
+    ForeignReplay,
     Forger,
     Silent,
     SurroundVoter,
     TwoFaced,
     Withholder,
+    WrongInput,
 )
 from tests.consensus.simulation import Diverged, Partition, Plan, Simulation, Weather
 
@@ -133,6 +135,8 @@ KINDS: Mapping[str, Behaviour] = {
     "surround voter": SurroundVoter(),
     "withholder": Withholder((0, 1, 2)),
     "forger": Forger(),
+    "wrong input": WrongInput(),
+    "foreign replay": ForeignReplay(),
     "liar": LIAR,
     "silent": Silent(),
     "two-faced": TwoFaced(),
@@ -174,6 +178,27 @@ def test_each_lie_of_a_forger_is_rejected_by_name() -> None:
         "UnknownKind",
     }
     assert expected <= set(simulation.rejections)
+
+
+def test_a_true_block_with_a_wrong_input_is_rejected_and_the_true_copy_taken() -> None:
+    liars = range(3)
+    byzantine = dict.fromkeys(liars, WrongInput())
+    simulation = run(Plan(10, 14, seed=8, byzantine=byzantine, work=dict.fromkeys(range(10), WORK)))
+    assert_finalising(simulation)
+    assert {"WrongInput", "InputMissing"} <= set(simulation.rejections)
+    for node in simulation.honest:
+        shown = [
+            link.envelope for link in node.chain(node.head) if link.envelope and link.envelope.certificate
+        ]
+        assert simulation.addresses(liars) & {block.header.proposer for block in shown}
+
+
+def test_what_was_said_on_another_network_counts_for_nothing_here() -> None:
+    simulation = run(Plan(10, 14, seed=8, byzantine=dict.fromkeys(range(3), ForeignReplay())))
+    assert_finalising(simulation)
+    assert {"ParentNeverCame", "VoteError"} <= set(simulation.rejections)
+    assert not simulation.evidence_seen
+    assert not simulation.slashed()
 
 
 def test_blocks_that_show_work_never_done_are_left_behind() -> None:

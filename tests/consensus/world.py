@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from noria.consensus.blocks import Block, make_block, signed
+from noria.consensus.blocks import Block, encode_block, make_block, signed
 from noria.consensus.certificate import Certificate, named_receipt
 from noria.consensus.fork_choice import BlockNode
 from noria.consensus.genesis import ChainDraft, Genesis, genesis_root, genesis_states
 from noria.consensus.lottery import draw, eta_for, prev_randao, tie_break, vrf_message, wins
 from noria.consensus.parameters import DEVNET, DEVNET_GRANT_FUEL, ChainParameters
 from noria.consensus.payloads import read_payload_header
+from noria.consensus.sent_block import SentBlock, encode_sent_block
 from noria.consensus.signatures import SignatureScheme, Signed
 from noria.consensus.slashing import Evidence, slashed
 from noria.consensus.slots import epoch_of, slot_start_seconds
@@ -188,6 +189,17 @@ def certificate_at(batch: Batch, weight_offset: int, program: ProgramId = PROGRA
     proof = batch.proof_at_weight(weight_offset)
     receipt = proof.receipt
     return Certificate(proof, program, blob_id(input_of(receipt.miner, receipt.index)), receipt.fuel)
+
+
+def sent(block: Block) -> bytes:
+    """A block as it travels, with the input of its certificate's unit."""
+    receipt = block.certificate.proof.receipt if block.certificate else None
+    return sent_with(block, input_of(receipt.miner, receipt.index) if receipt else None)
+
+
+def sent_with(block: Block, input: bytes | None) -> bytes:
+    """A block as it travels, with any input."""
+    return encode_sent_block(SentBlock(encode_block(block), input))
 
 
 # ---------------------------------------------------------------- payloads
