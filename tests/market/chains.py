@@ -52,6 +52,8 @@ class FakeChain:
     sent: list[Transaction] = field(default_factory=list)
     lying_nonces: list[int] = field(default_factory=list)
     """Answers to the next questions for a nonce."""
+    loses_answer: bool = False
+    """The next transaction is taken into a block, and whoever sent it hears nothing."""
     watched: int = -1
     """After which block somebody has waited for the next."""
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -159,6 +161,10 @@ class FakeChain:
             self.waiting[tx.sender, tx.nonce] = tx
             self.sent.append(tx)
             self.changed.notify_all()
+        if self.loses_answer:
+            self.loses_answer = False
+            await self.mine()
+            raise NodeAway("the connection was lost")
         return Hash32(tx.hash)
 
     async def result(self, transaction: Hash32) -> TransactionResult | None:

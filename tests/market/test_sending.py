@@ -267,6 +267,15 @@ async def test_a_nonce_that_somebody_else_took_is_replaced(
     assert chain.sent[1].nonce == 1
 
 
+async def test_a_call_whose_answer_was_lost_is_not_made_twice(
+    chain: FakeChain, sender: TransactionSender
+) -> None:
+    chain.loses_answer = True
+    assert (await sender.send_call(TO, b"once")).ok
+    await chain.mine(3)
+    assert [tx.nonce for block in chain.blocks for tx in block] == [0]
+
+
 async def test_what_was_sent_before_a_restart_may_take_the_nonce_after_all(
     chain: FakeChain, sender: TransactionSender
 ) -> None:

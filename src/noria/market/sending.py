@@ -186,10 +186,13 @@ class TransactionSender:
                 try:
                     await self._patiently(lambda raw=pending.raw: self._access.send(raw), deadline)  # type: ignore[misc]
                 except TransactionRefused:
-                    # Somebody else with this key was faster: take the next nonce. Anything else is final.
+                    # Anything but a nonce that is used already is final.
                     if await self._chain_nonce(deadline) <= nonce:
                         raise
-                    continue
+                    if await self._result(pending, deadline) is None:
+                        # Somebody else with this key was faster: take the next one.
+                        continue
+                    # It was this transaction itself, taken by a node whose answer was lost.
                 self._keep(pending)
                 return pending
 
