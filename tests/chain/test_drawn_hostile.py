@@ -199,8 +199,10 @@ def arrival(block: Block, source: str, salt: bytes = b"", parent: Hash32 | None 
 def block(tmp_path: Path) -> Block:
     async def story() -> Block:
         network = await running(fast_network(tmp_path, 1))
-        await network.run_to(3)
-        found = chain_of(network.nodes[0])[-1]
+        # Which slots are won goes by the genesis root.
+        while not (blocks := chain_of(network.nodes[0])):
+            await network.run_to(network.nodes[0].chain.slot + 1)
+        found = blocks[-1]
         await network.stop()
         return found
 
