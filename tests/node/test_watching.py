@@ -21,20 +21,15 @@ from noria.network.config import TransportConfig
 from noria.network.messages import PeerStatus, encode_status
 from noria.network.topics import chain_topics, protocol_specs, topic_specs
 from noria.network.transport import Request
-from noria.node.bls_keystore import write_keystore
 from noria.node.config import NodeConfig
 from noria.node.full import FullNode
-from noria.node.view import BEHIND_MAX, FINALITY_LAG_MAX, NodeView
-from noria.primitives.hexes import format_data
+from noria.node.view import BEHIND_MAX, FINALITY_LAG_MAX
 from noria.primitives.types import Hash32
-from noria.rpc.backend import Backend
-from noria.rpc.config import RpcConfig
-from noria.rpc.server import RpcServer
-from tests.chain.drawn import PARAMETERS, Network, address, key
+from tests.chain.drawn import PARAMETERS, Network
 from tests.network.settings import eventually, transport
 from tests.node.networked import Networked, Speaker
+from tests.node.served import drawn_miner, served
 from tests.virtual_time import run_virtually
-from tests.work.modules import SPIN
 
 AHEAD_SECONDS = 0.7
 """More than half a slot."""
@@ -105,31 +100,9 @@ def test_a_clock_that_differs_by_less_than_half_a_slot_is_not_told(tmp_path: Pat
 def specified(folder: Path, genesis_seconds: int) -> NodeConfig:
     """How to run a node alone, a miner of a new chain, which has genesis alone."""
     folder.mkdir()
-    spec, modules, password = folder / "chain.json", folder / "modules", folder / "password"
-    network = Network(folder, 1, genesis_seconds=genesis_seconds)
-    spec.write_bytes(network.spec.to_json())
-    modules.mkdir()
-    (modules / "spin.wasm").write_bytes(SPIN)
-    password.write_text("a password\n")
-    write_keystore(folder / "miner.key.json", key(0), "a password", rounds=100)
-    return NodeConfig(
-        data_dir=folder / "node",
-        spec=spec,
-        programs=modules,
-        listen=("/ip4/127.0.0.1/tcp/0",),
-        miner_keystore=folder / "miner.key.json",
-        miner_address=format_data(address(0)),
-        password_file=password,
-    )
-
-
-@asynccontextmanager
-async def served(config: NodeConfig) -> AsyncIterator[tuple[FullNode, str]]:
-    """A node in this process with its RPC, as `noria node` puts them together."""
-    async with FullNode(config, "noria/0") as node:
-        backend = Backend(node.execution, node.version, consensus=NodeView(node))
-        async with RpcServer(backend, RpcConfig(port=0)) as server:
-            yield node, server.http_url
+    spec = folder / "chain.json"
+    spec.write_bytes(Network(folder, 1, genesis_seconds=genesis_seconds).spec.to_json())
+    return drawn_miner(folder, folder / "node", spec=spec)
 
 
 async def get(url: str) -> tuple[int, str]:
