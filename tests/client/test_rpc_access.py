@@ -134,7 +134,7 @@ async def test_reading(node: Node, access: RpcAccess) -> None:
     assert await access.finalised_number() == 5
     assert (await access.balance(WHO), await access.nonce(WHO), await access.tip()) == (16, 2, 3)
     assert await access.final_nonce(WHO) == 2
-    assert node.asked[-1] == ("eth_getTransactionCount", ["0x" + "02" * 20, "finalized"])
+    assert node.asked[-1:] == [("eth_getTransactionCount", ["0x" + "02" * 20, "finalized"])]
     assert await access.call(WHO, b"\1", sender=WHO, value=5) == b"\1\2"
     assert node.asked[-1][1][0] == {
         "from": "0x" + "02" * 20,
