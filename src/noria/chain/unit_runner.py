@@ -10,8 +10,8 @@ from typing import Final, Protocol
 from noria.work.ids import ProgramId
 from noria.work.workers import Outcome, ProgramMissing, ProgramSource, WorkerPool
 
-CONFIRM_SECONDS: Final = 900.0
-"""Longest time for a unit on the second engine, which may be an interpreter."""
+CONFIRM_SECONDS: Final = 3600.0
+"""Longest time for a unit on the second engine, an interpreter: twice what the slowest largest unit takes."""
 
 
 class UnitRunner(Protocol):
