@@ -313,7 +313,8 @@ class Place:
     def is_stuck(self) -> bool:
         """Whether it could go on only with a higher cap, and not once what it has claimed is confirmed."""
         is_short = self._desk.has_refused_unpaid or self._desk.needed > self.ledger.cap
-        return is_short and self.wanted() > self.ledger.cap
+        is_unconfirmed = self.ledger.received > self.ledger.verified
+        return is_short and (not is_unconfirmed or self.wanted() > self.ledger.cap)
 
     # ------------------------------------------------------------ for people
 
