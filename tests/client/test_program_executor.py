@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from noria import ProgramExecutor
 from noria.client.chain_setup import ProgramUnknown
 from noria.client.errors import OutOfFuel, OutputLimitReached, ProgramFailed, StackLimitReached
-from noria.client.job_front import UnitsWithoutWeight
+from noria.client.job_front import JobFront, UnitsWithoutWeight
+from noria.client.network_futures import NetworkFuture
 from noria.client.programs import ProgramTooLarge, given_program
 from noria.client.receipt_files import verify_receipt_file
 from noria.client.wallet import Wallet
@@ -97,6 +99,21 @@ def test_one_is_told_once_that_a_program_carries_no_weight(opened: Opened) -> No
             assert future.stop()
     assert [each.category for each in told] == [UnitsWithoutWeight]
     assert "does not pin program 0x" in str(told[0].message)
+
+
+@pytest.mark.filterwarnings("ignore::noria.client.job_front.UnitsWithoutWeight")
+def test_a_call_that_is_stopped_between_two_attempts_is_not_made_again(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[NetworkFuture[bytes]] = []
+    stopped: list[bool] = []
+    monkeypatch.setattr(JobFront, "_warn_of_long_calls", lambda _, __: stopped.append(calls[0].stop()))
+    with opened(ENDLESS), ProgramExecutor(ENDLESS, wallet=Wallet(key_of(4_711)), progress=False) as program:
+        calls.append(program.submit_input(b""))
+        with pytest.raises(CancelledError):
+            calls[0].result(PATIENCE)
+    assert stopped == [True]
+    assert calls[0].cancelled()
 
 
 def test_a_miner_that_has_lost_the_program_is_brought_it_again(opened: Opened) -> None:

@@ -153,6 +153,9 @@ class JobFront:
         )
         future.keeper, future.unit = self.session, unit
         self.session.add(unit, future, is_bounded=is_own)
+        if future.is_stopping:
+            # Stopped between two attempts: the one that has ended was all that could be stopped.
+            self.session.stop_unit(unit)
 
     def _warn_of_long_calls(self, limit: int) -> None:
         # What carries no weight anyway loses none.

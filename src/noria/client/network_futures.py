@@ -116,6 +116,11 @@ class NetworkFuture(Future[T]):
 
     # ------------------------------------------------------------ for the executor alone
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called before the call had ended."""
+        return self._is_stopping
+
     def begin(self) -> bool:
         """Note that miners are about to get it; tell whether it is still wanted."""
         if self._is_announced:
