@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -226,6 +228,30 @@ def test_one_alarm_of_each_signer_is_looked_into_at_a_time(tmp_path: Path) -> No
         checker.forget([first])
         assert isinstance(await alarm(node, 2, second), Accepted)
         assert isinstance(await alarm(node, 2, third), Ignored)
+        await network.stop()
+
+    run_virtually(story())
+
+
+def test_alarms_of_one_signer_that_come_together_cost_one_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path))
+        node = await careless(network)
+        checker, thread = node.chain.checker, node.chain.importer.thread
+        checker._budget(1)._saved = -1e9
+
+        async def slow(*work: Any) -> Any:
+            await asyncio.sleep(0.01)
+            return await thread(*work)
+
+        monkeypatch.setattr(node.chain.importer, "thread", slow)
+        roots = shown(node)[:3]
+        found = await asyncio.gather(*(alarm(node, 2, root) for root in roots))
+        assert [isinstance(finding, Accepted) for finding in found] == [True, False, False]
+        states = [checker.state(root) for root in roots]
+        assert states == [CheckState.WAITING, CheckState.NOT_DRAWN, CheckState.NOT_DRAWN]
         await network.stop()
 
     run_virtually(story())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from noria.consensus.alarms import Alarm, alarm_message, encode_alarm
@@ -10,10 +12,11 @@ from noria.consensus.blocks import Block
 from noria.consensus.finality import Tally
 from noria.consensus.sent_block import sent_block_bytes_max
 from noria.consensus.slashing import AttributedVote, VoteEvidence, encode_evidence
+from noria.consensus.validity import CertificateRefuted
 from noria.consensus.votes import Checkpoint, SignedVote, Vote, encode_signed_vote, vote_message
 from noria.consensus.voting import due_tally
 from noria.primitives.types import BlsSignature, Hash32
-from tests.consensus.world import FAKE, address, bls_key, sent, sent_with
+from tests.consensus.world import FAKE, address, bls_key, check_by_running, sent, sent_with
 
 if TYPE_CHECKING:
     from tests.consensus.simulated_node import Node
@@ -42,6 +45,12 @@ def keep_and_publish(node: Node, block: Block, receivers: list[int] | None = Non
     data = sent(block)
     node.receive(b"B" + data, node.number)
     node.publish(b"B", data, receivers)
+
+
+def alarm_of(node: Node, root: Hash32) -> Alarm:
+    """A node's warning of a block, whatever it shows."""
+    signature = FAKE.sign(bls_key(node.number), alarm_message(node.world.genesis_root, root))
+    return Alarm(root, address(node.number), signature)
 
 
 def halves(node: Node) -> tuple[list[int], list[int]]:
@@ -213,7 +222,7 @@ class Forger:
             b"V" + encode_signed_vote(self._foreign_vote(node)),
             b"V" + data[:200],
             b"E" + encode_evidence([self._forged_evidence(node, victim)]),
-            b"A" + encode_alarm(self._false_alarm(node)),
+            b"A" + encode_alarm(alarm_of(node, node.head)),
             b"A" + data[:150],
             b"?" + data[:10],
         ]
@@ -243,9 +252,35 @@ class Forger:
             *(AttributedVote(vote, (address(victim),), BlsSignature(bytes(96))) for vote in votes)
         )
 
-    def _false_alarm(self, node: Node) -> Alarm:
-        signature = FAKE.sign(bls_key(node.number), alarm_message(node.world.genesis_root, node.head))
-        return Alarm(node.head, address(node.number), signature)
+
+@dataclass(frozen=True, slots=True)
+class FalseAlarmist:
+    """Warns in every slot of the latest blocks that show true work, of several at once."""
+
+    at_once: int = 3
+    lies: bool = False
+    serves: bool = True
+
+    def begin_slot(self, node: Node, slot: int) -> None:
+        for root in islice(self._right(node), self.at_once):
+            node.publish(b"A", encode_alarm(alarm_of(node, root)))
+
+    def propose(self, node: Node, block: Block) -> None:
+        keep_and_publish(node, block)
+
+    def vote(self, node: Node, tally: Tally, vote: SignedVote) -> None:
+        HONEST.vote(node, tally, vote)
+
+    def _right(self, node: Node) -> Iterator[Hash32]:
+        for link in node.chain(node.head):
+            assert link.envelope is not None
+            if link.envelope.certificate is None:
+                continue
+            try:
+                check_by_running(link.envelope.certificate)
+            except CertificateRefuted:
+                continue
+            yield link.block.root
 
 
 @dataclass(frozen=True, slots=True)

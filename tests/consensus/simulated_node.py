@@ -6,7 +6,18 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
-from noria.consensus.alarms import Alarm, alarm_message, check_alarm, decode_alarm, encode_alarm
+from noria.consensus.alarms import (
+    Alarm,
+    AlarmRecord,
+    alarm_message,
+    check_alarm,
+    decode_alarm,
+    encode_alarm,
+    record_alarm,
+    record_check,
+    record_false,
+    why_unheard,
+)
 from noria.consensus.blocks import Block
 from noria.consensus.finality import Tally, enter_epoch
 from noria.consensus.fork_choice import BlockNode, choose_head, descends, final_checkpoint, line
@@ -61,6 +72,8 @@ RANGE_MAX: Final = 256
 EVIDENCE_PER_BLOCK: Final = 4
 VOTES_KEPT_EPOCHS: Final = 3
 CHECK_MILLISECONDS: Final = (100, 1500)
+ALARM_MILLISECONDS: Final = 50
+"""Until a certificate is checked of which somebody warns."""
 
 
 class Node:
@@ -78,6 +91,7 @@ class Node:
         self.final = Checkpoint(0, genesis.block.root)
         self.record = OwnRecord()
         self.refuted: set[Hash32] = set()
+        self.right: set[Hash32] = set()
         # Lost by a stop.
         self._forget()
 
@@ -92,6 +106,8 @@ class Node:
         self.evidence: list[Evidence] = []
         self.voted_epoch = 0
         self.heard: set[bytes] = set()
+        self.alarm_record = AlarmRecord()
+        self.alarms: set[tuple[Address, Hash32]] = set()
 
     @property
     def honest(self) -> bool:
@@ -284,36 +300,66 @@ class Node:
         self.links[root] = link
         self.tree[root] = link.node
         assert link.envelope is not None
-        if link.envelope.certificate is not None:
+        if link.envelope.certificate is not None and self.simulation.drawn():
             self.unchecked.add(root)
             self.simulation.after(
                 self.simulation.random.randrange(*CHECK_MILLISECONDS), lambda: self._run_unit(root)
             )
         self._choose()
 
-    def _run_unit(self, root: Hash32) -> None:
+    def _run_unit(self, root: Hash32, alarmist: Address | None = None) -> None:
         if root not in self.unchecked:
             return
         self.unchecked.discard(root)
         block = self.links[root].envelope
         assert block is not None
         assert block.certificate is not None
+        if self.honest and alarmist is not None:
+            self.simulation.alarm_runs.append((self.number, alarmist, self._epoch))
         try:
             check_by_running(block.certificate)
         except CertificateRefuted:
             self.refuted.add(root)
+        else:
+            self.right.add(root)
+        self.alarm_record, _ = record_check(
+            self.world.parameters,
+            self.alarm_record,
+            root,
+            is_right=root in self.right,
+            epoch=self._epoch,
+        )
+        if root in self.refuted:
             if self.honest:
                 self.simulation.refuted.add(root)
                 signature = FAKE.sign(bls_key(self.number), alarm_message(self.world.genesis_root, root))
                 self.publish(ALARM, encode_alarm(Alarm(root, address(self.number), signature)))
             self._choose()
 
+    @property
+    def _epoch(self) -> int:
+        return epoch_of(self.world.parameters, self.simulation.slot)
+
     def _alarm(self, data: bytes) -> None:
         alarm = decode_alarm(data)
-        snapshot = self.links[self.head].taken(epoch_of(self.world.parameters, self.simulation.slot))
+        miner, root, link = alarm.miner, alarm.block_root, self.links.get(alarm.block_root)
+        if (miner, root) in self.alarms:
+            return
+        if why_unheard(self.alarm_record, alarm, self._epoch, self.unchecked.__contains__) is not None:
+            return
+        if root not in self.tree or link is None or link.envelope is None or not link.envelope.certificate:
+            return
+        parameters = self.world.parameters
+        snapshot = self.links[self.head].taken(epoch_of(parameters, link.block.slot))
         check_alarm(FAKE, self.world.genesis_root, snapshot, alarm)
-        # To the front of the queue.
-        self._run_unit(alarm.block_root)
+        self.alarms.add((miner, root))
+        if root in self.right:
+            self.alarm_record = record_false(parameters, self.alarm_record, [miner], self._epoch)
+        elif root not in self.refuted:
+            self.alarm_record = record_alarm(self.alarm_record, alarm)
+            # To the front of the queue, whether it was drawn or not.
+            self.unchecked.add(root)
+            self.simulation.after(ALARM_MILLISECONDS, lambda: self._run_unit(root, miner))
 
     def _choose(self) -> None:
         final = final_checkpoint(self.tree, self.final)

@@ -80,6 +80,8 @@ class Plan:
     crashes: Sequence[tuple[int, int, int]] = ()
     """(node, from slot, to slot): stopped, and started again with what it has stored."""
     parameters: ChainParameters = DEVNET
+    drawn: float = 1.0
+    """Share of the certificates that a node checks of its own accord."""
 
 
 class Diverged(AssertionError):
@@ -113,6 +115,8 @@ class Simulation:
         self.rejections: Counter[str] = Counter()
         """What honest nodes have rejected, by the error's name."""
         self.refuted: set[Hash32] = set()
+        self.alarm_runs: list[tuple[int, Address, int]] = []
+        """Units that honest nodes have run because of an alarm: which node, who warned, in which epoch."""
         self.evidence_seen: Counter[str] = Counter()
         self.deepest_reorganisation = 0
         self.final = Checkpoint(0, self.world.genesis_root)
@@ -147,6 +151,10 @@ class Simulation:
         while self._queue and self._queue[0][0] <= end:
             self.now, _, action = heapq.heappop(self._queue)
             action()
+
+    def drawn(self) -> bool:
+        """Whether a node checks one more certificate of its own accord."""
+        return self.plan.drawn >= 1 or self.random.random() < self.plan.drawn
 
     # ------------------------------------------------------------ network
 

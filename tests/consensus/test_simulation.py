@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from math import sqrt
 
 import pytest
@@ -16,6 +17,7 @@ from tests.consensus.byzantine import (
     Behaviour,
     DoubleVoter,
     Equivocator,
+    FalseAlarmist,
     ForeignReplay,
     Forger,
     Silent,
@@ -33,11 +35,13 @@ EPOCH = DEVNET.epoch_slots
 
 
 def run(plan: Plan) -> Simulation:
-    """Run a plan; divergence raises. No honest miner is ever punished (invariant 9)."""
+    """Run a plan; divergence raises. No honest miner is ever punished (invariant 9), or ignored."""
     simulation = Simulation(plan)
     simulation.run()
     honest = simulation.addresses([node.number for node in simulation.honest])
     assert not simulation.slashed() & honest
+    for node in simulation.honest:
+        assert not honest & set(node.alarm_record.ignored), node.number
     return simulation
 
 
@@ -138,6 +142,7 @@ KINDS: Mapping[str, Behaviour] = {
     "wrong input": WrongInput(),
     "foreign replay": ForeignReplay(),
     "liar": LIAR,
+    "false alarmist": FalseAlarmist(),
     "silent": Silent(),
     "two-faced": TwoFaced(),
 }
@@ -210,6 +215,48 @@ def test_blocks_that_show_work_never_done_are_left_behind() -> None:
         while link.parent is not None:
             assert link.block.root not in simulation.refuted
             link = link.parent
+
+
+def test_who_cries_wolf_costs_others_one_run_in_leak_epochs() -> None:
+    leak = 4
+    plan = Plan(
+        8,
+        15,
+        seed=17,
+        byzantine={0: FalseAlarmist()},
+        work=dict.fromkeys(range(8), WORK),
+        parameters=replace(DEVNET, leak_epochs=leak),
+        drawn=0.0,
+    )
+    simulation = run(plan)
+    assert_finalising(simulation)
+    assert {alarmist for _, alarmist, _ in simulation.alarm_runs} == simulation.addresses([0])
+    for node in simulation.honest:
+        epochs = [epoch for number, _, epoch in simulation.alarm_runs if number == node.number]
+        # It warns of several blocks in every slot. After the time it is listened to again.
+        assert {later - earlier for earlier, later in pairwise(epochs)} == {leak}
+        assert len(epochs) >= 3
+
+
+def test_false_alarms_silence_no_true_one() -> None:
+    liars, alarmists = range(2), range(2, 4)
+    plan = Plan(
+        12,
+        14,
+        seed=18,
+        byzantine={**dict.fromkeys(liars, LIAR), **dict.fromkeys(alarmists, FalseAlarmist(8))},
+        work=dict.fromkeys(range(12), WORK),
+        drawn=0.2,
+    )
+    simulation = run(plan)
+    assert_finalising(simulation, behind=4)
+    late = simulation.last_slot - 5
+    told = {root for root in simulation.refuted if simulation.links[root].block.slot < late}
+    assert len(told) >= 5
+    for node in simulation.honest:
+        # By itself it would have looked at one in five.
+        assert told & set(node.links) <= node.refuted
+        assert simulation.addresses(alarmists) <= set(node.alarm_record.ignored)
 
 
 def test_all_kinds_at_once_on_a_bad_network() -> None:

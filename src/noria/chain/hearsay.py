@@ -18,7 +18,18 @@ from noria.chain.findings import Finding, Ignored, Known
 from noria.chain.offences import EvidencePool, OffenceWatch, accused, evidence_id
 from noria.chain.slot_start import snapshot_of
 from noria.chain.vote_pool import VotePool
-from noria.consensus.alarms import Alarm, alarm_message, check_alarm, decode_alarm, encode_alarm
+from noria.consensus.alarms import (
+    Alarm,
+    AlarmRecord,
+    alarm_message,
+    check_alarm,
+    decode_alarm,
+    encode_alarm,
+    record_alarm,
+    record_check,
+    record_false,
+    why_unheard,
+)
 from noria.consensus.blocks import Block
 from noria.consensus.finality import Tally, enter_epoch, tally_for
 from noria.consensus.slashing import (
@@ -44,8 +55,8 @@ from noria.consensus.votes import (
 from noria.consensus.wire import InvalidMessage
 from noria.primitives.types import Address, BlsSignature, Hash32
 
-SIGNERS_MAX: Final = 4096
-"""Alarms that are outstanding, and signers that are ignored."""
+ALARMS_MAX: Final = 4096
+"""Alarms that were looked into and are known when they come again."""
 GUILTY_TOLD: Final = 16
 """Of who is guilty of one offence, in the log."""
 
@@ -125,8 +136,7 @@ class Hearsay:
         self.mouth: Mouth = Silence()
         self.alarmist: tuple[Address, Signer] | None = None
         self._watch = OffenceWatch(chain.rules.genesis_root)
-        self._outstanding: OrderedDict[Address, Hash32] = OrderedDict()
-        self._ignored: OrderedDict[Address, int] = OrderedDict()
+        self._alarm_record = AlarmRecord()
         self._alarms: OrderedDict[tuple[Address, Hash32], None] = OrderedDict()
         chain.listeners.append(self)
 
@@ -237,16 +247,12 @@ class Hearsay:
         chain = self._chain
         if (alarm.miner, alarm.block_root) in self._alarms:
             return Known()
-        epoch = epoch_of(chain.rules.parameters, chain.slot)
-        if self._ignored.get(alarm.miner, 0) > epoch:
-            return Ignored(f"0x{alarm.miner.hex()} has raised a false alarm")
+        unheard = why_unheard(self._alarm_record, alarm, self._epoch, self._is_pending)
+        if unheard is not None:
+            return Ignored(unheard)
         known, view = chain.tree.get(alarm.block_root), chain.tree.view(chain.head.root)
         if known is None or view is None or known.certificate is None:
             return Ignored("no block with a certificate that may still matter")
-        about = self._outstanding.get(alarm.miner, alarm.block_root)
-        # What is no longer about to be checked may never be settled: that must not mute whoever warned of it.
-        if about != alarm.block_root and chain.checker.state(about) in PENDING:
-            return Ignored(f"an alarm of 0x{alarm.miner.hex()} is outstanding")
         snapshot = await chain.importer.thread(
             snapshot_of, view, epoch_of(chain.rules.parameters, known.node.slot)
         )
@@ -258,26 +264,31 @@ class Hearsay:
             return Ignored(str(error))
         except WrongVoteSignature as error:
             return Rejected(type(error).__name__, str(error), False)
+        # Others of the same signer may have been looked at meanwhile.
+        unheard = why_unheard(self._alarm_record, alarm, self._epoch, self._is_pending)
+        if unheard is not None:
+            return Ignored(unheard)
         self._alarms[alarm.miner, alarm.block_root] = None
-        while len(self._alarms) > SIGNERS_MAX:
+        while len(self._alarms) > ALARMS_MAX:
             self._alarms.popitem(last=False)
         state = chain.checker.state(alarm.block_root)
         if state is CheckState.RIGHT:
-            self._ignore(alarm.miner)
+            self._alarm_record = record_false(
+                chain.rules.parameters, self._alarm_record, [alarm.miner], self._epoch
+            )
+            _log.warning("false_alarm", miner="0x" + alarm.miner.hex())
             return Ignored("the certificate is right")
         if state is not CheckState.REFUTED:
-            self._outstanding[alarm.miner] = alarm.block_root
-            while len(self._outstanding) > SIGNERS_MAX:
-                self._outstanding.popitem(last=False)
+            self._alarm_record = record_alarm(self._alarm_record, alarm)
             chain.checker.hurry(alarm.block_root)
         return Accepted()
 
-    def _ignore(self, miner: Address) -> None:
-        parameters = self._chain.rules.parameters
-        self._ignored[miner] = epoch_of(parameters, self._chain.slot) + parameters.leak_epochs
-        while len(self._ignored) > SIGNERS_MAX:
-            self._ignored.popitem(last=False)
-        _log.warning("false_alarm", miner="0x" + miner.hex())
+    @property
+    def _epoch(self) -> int:
+        return epoch_of(self._chain.rules.parameters, self._chain.slot)
+
+    def _is_pending(self, root: Hash32) -> bool:
+        return self._chain.checker.state(root) in PENDING
 
     def _warn(self, root: Hash32) -> None:
         if self.alarmist is None:
@@ -313,10 +324,12 @@ class Hearsay:
         """Warn of a lie, and learn whose alarms were false."""
         if state is CheckState.REFUTED:
             self._warn(root)
-        for miner in [miner for miner, about in self._outstanding.items() if about == root]:
-            del self._outstanding[miner]
-            if state is CheckState.RIGHT:
-                self._ignore(miner)
+        is_right = state is CheckState.RIGHT
+        self._alarm_record, wrong = record_check(
+            self._chain.rules.parameters, self._alarm_record, root, is_right=is_right, epoch=self._epoch
+        )
+        for miner in wrong:
+            _log.warning("false_alarm", miner="0x" + miner.hex())
 
     def finalised(self, final: KnownBlock) -> None:
         """Forget what can no longer be of use."""
