@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -392,6 +393,84 @@ async def test_another_job_under_the_same_number_is_another_job(miner: Miner, ec
             await asyncio.sleep(0.1)
     states = {place.price: place.state for place in (await miner.service.earnings(9)).places}
     assert states[PRICE + 1] == "gone"
+
+
+async def test_a_place_that_comes_back_is_taken_care_of_once(miner: Miner, echo: ProgramId) -> None:
+    boss = await done(miner, echo)
+    await boss.order(boss.unit(50, b"50", sealed=True))
+    while not boss.seals:
+        await boss.collect(1_000)
+    chain, places = miner.chain, miner.service._places
+    mine, place = places.at(1, 0), chain.state.places[1, 0]
+    # Another branch and back, before anybody has looked.
+    chain.state.places[1, 0] = replace(place, price=PRICE + 1)
+    await Boss(miner, echo, price=PRICE + 1).hello()
+    assert places.at(1, 0) is not mine
+    chain.state.places[1, 0] = place
+    welcome = await boss.hello()
+    assert places.at(1, 0) is mine
+    assert len(miner.service.status().sessions) == 2
+    assert int(welcome.earned) == earned(boss)
+    # What was under way is told of, whatever has become of it.
+    async with asyncio.timeout(20):
+        while 50 not in boss.results and 50 not in boss.failures:
+            await boss.collect(1_000, open=[50])
+    chain.close()
+    await all_paid(miner, boss)
+
+
+async def test_after_a_restart_each_job_of_a_number_is_taken_care_of_once(
+    miner: Miner, echo: ProgramId
+) -> None:
+    boss = await done(miner, echo, 2)
+    chain = miner.chain
+    job, place = chain.state.jobs[1], chain.state.places[1, 0]
+    chain.open(program=echo, price=PRICE + 1)
+    other = Boss(miner, echo, price=PRICE + 1)
+    await other.hello()
+    await other.order(*[other.unit(number, b"%d" % number) for number in range(9)], allow=ENOUGH)
+    await other.collect_all(9)
+    chain.state.jobs[1], chain.state.places[1, 0] = job, place
+    chain.mine()
+    await miner.restart()
+    places = miner.service._places
+    before = set(places)
+    assert len(before) == 2
+    last = places.at(1, 0)
+    assert last is not None
+    assert last.session.record.price == PRICE + 1
+    await boss.hello()
+    assert set(places) == before
+    assert places.at(1, 0) is not last
+    chain.close()
+    await all_paid(miner, boss)
+
+
+async def test_a_place_is_not_taken_on_again_before_everything_of_it_is_let_go(
+    miner: Miner, echo: ProgramId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boss = await done(miner, echo)
+    chain, release = miner.chain, miner.deliveries.release
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(place: int) -> None:
+        entered.set()
+        assert go_on.wait(20)
+        release(place)
+
+    monkeypatch.setattr(miner.deliveries, "release", slow)
+    job, place = chain.state.jobs.pop(1), chain.state.places.pop((1, 0))
+    try:
+        while not entered.is_set():
+            chain.mine(1, final=True)
+            await asyncio.sleep(0.05)
+        chain.state.jobs[1], chain.state.places[1, 0] = job, place
+        assert await declined(boss.hello()) == "closed"
+    finally:
+        go_on.set()
+    await miner.settled(lambda: not miner.service.status().sessions)
+    welcome = await boss.hello()
+    assert welcome.known == []
 
 
 async def test_a_chain_that_is_behind_takes_nothing_apart(miner: Miner, echo: ProgramId) -> None:

@@ -195,6 +195,13 @@ class Places:
             Where it cannot be done now.
         """
         mark = mark_of(job, place)
+        live = self._find(job.number, place.k, mark)
+        if live is not None:
+            if live.settler.finished:
+                raise Declined("busy", f"what is left of job {job.number} is put away")
+            self._at[job.number, place.k] = live
+            live.wake.set()
+            return live
         record = await self._journal.place(job.number, place.k, mark)
         await self._make_room(record)
         if record is None:
@@ -231,6 +238,14 @@ class Places:
             await self._remember(live)
         live.wake.set()
         return live
+
+    def _find(self, job: int, k: int, mark: bytes) -> Live | None:
+        """Return the place that is taken care of, though its numbers may stand for another one at present."""
+        for live in self._live.values():
+            record = live.session.record
+            if (record.job, record.k, record.mark) == (job, k, mark):
+                return live
+        return None
 
     async def _make_room(self, record: PlaceRecord | None) -> None:
         """Let go of the place that has earned least for its age, if there would be one too many."""
@@ -326,8 +341,9 @@ class Places:
                     self.release(session)
                     self.shop.fill()
             await asyncio.sleep(PAUSE_SECONDS)
-        self._leave(live)
+        # In this order: it is not taken on again before everything is let go.
         await asyncio.to_thread(self._release_blobs, session.record.id)
+        self._leave(live)
 
     def _looked(self, session: Session) -> None:
         """Go on with a job, or stop its units if it is over."""
