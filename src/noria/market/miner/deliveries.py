@@ -213,7 +213,11 @@ class Deliveries:
 
     # ------------------------------------------------------------ outputs
 
-    def keep_output(self, place: int, output: BlobId, data: bytes) -> None:
+    def begin_outputs(self, place: int) -> int:
+        """Begin a place's next turn, which its units name when they keep or drop outputs."""
+        return self._outputs.begin(place)
+
+    def keep_output(self, place: int, turn: int, output: BlobId, data: bytes) -> None:
         """Hold a unit's long output until it is dropped. Writes the disk; any thread.
 
         Raises
@@ -221,7 +225,7 @@ class Deliveries:
         BlobStoreError
             Where it cannot be kept.
         """
-        self._outputs.keep(place, output, data)
+        self._outputs.keep(place, turn, output, data)
 
     async def output(self, output: BlobId) -> bytes:
         """Return a long output.
@@ -237,11 +241,11 @@ class Deliveries:
             self._remember(output, found)
         return found
 
-    def drop_output(self, place: int, output: BlobId) -> None:
+    def drop_output(self, place: int, turn: int, output: BlobId) -> None:
         """Let a unit's long output go. Writes the disk; any thread."""
-        self._outputs.drop(place, output)
+        self._outputs.drop(place, turn, output)
 
-    def resume(self, place: int, outputs: Iterable[tuple[BlobId, int]]) -> None:
+    def resume(self, place: int, turn: int, outputs: Iterable[tuple[BlobId, int]]) -> None:
         """Hold the long outputs of results that were not taken, and no others. Writes the disk; any thread.
 
         Raises
@@ -249,7 +253,7 @@ class Deliveries:
         BlobStoreError
             Where that cannot be noted.
         """
-        self._outputs.resume(place, outputs)
+        self._outputs.resume(place, turn, outputs)
 
     # ------------------------------------------------------------ programs
 

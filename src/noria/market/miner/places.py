@@ -154,11 +154,11 @@ class Places:
 
     async def _remember(self, live: Live) -> None:
         """Take up the results that the requester has not taken."""
-        place = live.session.record.id
+        place, turn = live.session.record.id, live.session.turn
         receipts = await self._journal.untaken(place)
         long = [(BlobId(Hash32(r.output_id)), r.output_bytes) for r in receipts if r.output is None]
         with suppress(BlobStoreError):
-            await asyncio.to_thread(self._deliveries.resume, place, long)
+            await asyncio.to_thread(self._deliveries.resume, place, turn, long)
         for receipt in receipts:
             live.session.remember(receipt)
 
@@ -166,6 +166,7 @@ class Places:
         session = Session(
             record, job, place, self._signing, pinned=ProgramId(Hash32(record.program)) in self._pinned
         )
+        session.turn = self._deliveries.begin_outputs(record.id)
         batches = await self._journal.batches(record.id)
         settler = Settler(
             session,
@@ -292,7 +293,7 @@ class Places:
         """Write what may be released, and tell of it when it is on the disk; let go of what nobody wants."""
         if session.unwanted:
             unwanted, session.unwanted = session.unwanted, []
-            self._tasks.spawn(self._drop(session.record.id, unwanted))
+            self._tasks.spawn(self._drop(session.record.id, session.turn, unwanted))
         if self.problem:
             return
         records = session.release()
@@ -356,14 +357,14 @@ class Places:
         self.release(session)
         self.shop.fill()
 
-    async def _drop(self, place: int, outputs: Sequence[BlobId]) -> None:
-        await asyncio.to_thread(self._drop_outputs, place, outputs)
+    async def _drop(self, place: int, turn: int, outputs: Sequence[BlobId]) -> None:
+        await asyncio.to_thread(self._drop_outputs, place, turn, outputs)
         self.shop.fill()
 
-    def _drop_outputs(self, place: int, outputs: Sequence[BlobId]) -> None:
+    def _drop_outputs(self, place: int, turn: int, outputs: Sequence[BlobId]) -> None:
         for output in outputs:
             with suppress(BlobStoreError):
-                self._deliveries.drop_output(place, output)
+                self._deliveries.drop_output(place, turn, output)
 
     def _release_blobs(self, place: int) -> None:
         with suppress(BlobStoreError):

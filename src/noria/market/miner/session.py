@@ -82,6 +82,8 @@ class Session:
         Time that workers have given it, for fairness.
     unwanted
         Long outputs that a unit or a result has let go of; whoever has the disk does so too.
+    turn
+        Of its long outputs; see `noria.market.miner.outputs`.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Session:
         self.running = 0
         self.told_earned = record.earned
         self.unwanted: list[BlobId] = []
+        self.turn = 0
         self._queue: deque[OrderedUnit] = deque()
         self._abandoned = Abandoned()
         self._held: deque[OrderedUnit] = deque()

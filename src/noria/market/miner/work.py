@@ -158,14 +158,14 @@ class Workshop:
         if unit.session.units.get(unit.number) is not unit:
             self._give_up(unit, "cancelled", "")
             return
-        place, deliveries = unit.session.record.id, self._deliveries
+        place, turn, deliveries = unit.session.record.id, unit.session.turn, self._deliveries
 
         def conclude(outcome: Outcome) -> Finished:
             record = future.record
             assert record is not None
             is_long = len(outcome.output) > INLINE_BYTES_MAX
             if is_long:
-                deliveries.keep_output(place, record.output_id, outcome.output)
+                deliveries.keep_output(place, turn, record.output_id, outcome.output)
             return Finished(
                 unit=record.unit_id,
                 input=blob_id(data),
