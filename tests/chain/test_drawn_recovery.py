@@ -115,7 +115,7 @@ def test_a_lost_engine_is_made_again_without_the_whole_chain_in_memory(
             return add(tree, block, state)
 
         async def seen(chain: ChainService) -> None:
-            restored.extend(known.root for _, known, _ in chain.restored)
+            restored.extend(known.root for known in chain.restored)
             await start(chain)
 
         monkeypatch.setattr(BlockTree, "add", counted)

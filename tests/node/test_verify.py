@@ -72,7 +72,7 @@ def test_the_longest_line_is_verified(store: BlockStore, chain: list[StoredBlock
 def test_each_block_comes_once_though_some_become_final_meanwhile(
     store: BlockStore, chain: list[StoredBlock], final: int
 ) -> None:
-    above = store.not_final()
+    above = list(store.not_final())
     store.finalise(Checkpoint(1, chain[final - 1].root), roots(chain[:final]), [])
     assert roots(list(line(store, above))) == roots(chain)
 

@@ -21,6 +21,8 @@ from noria.primitives.types import Hash32
 SCHEMA: Final = 1
 RANGE_MAX: Final = 1024
 """Most blocks that one read returns."""
+_INTEGER_END: Final = 1 << 63
+"""What the store takes for a number is below."""
 
 _TABLES: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -239,12 +241,18 @@ class BlockStore:
         """Return the last final block of a slot before one; `None` if that is genesis."""
         return self._one("WHERE final = 1 AND slot < ? ORDER BY slot DESC", slot)
 
-    def not_final(self) -> list[StoredBlock]:
-        """Return what may become final, parents first."""
-        return self._many("WHERE final = 0 ORDER BY height", ())
+    def not_final(self) -> Iterator[StoredBlock]:
+        """Return what may become final, parents first, as it is when its turn comes."""
+        slot, root = -1, Hash32(b"")
+        where = "WHERE final = 0 AND (slot, root) > (?, ?) ORDER BY slot, root LIMIT ?"
+        while part := self._many(where, (slot, root, RANGE_MAX)):
+            yield from part
+            slot, root = part[-1].slot, part[-1].root
 
     def final_range(self, first_height: int, count: int) -> list[StoredBlock]:
         """Return final blocks from a height on, in order."""
+        if first_height >= _INTEGER_END:
+            return []
         return self._many(
             "WHERE final = 1 AND height >= ? ORDER BY height LIMIT ?", (first_height, min(count, RANGE_MAX))
         )

@@ -142,7 +142,7 @@ class ChainService:
         self._tasks = BackgroundTasks("chain")
         self._stopped = False
         self._told = NewFinality(tree.final, tree.final)
-        self.restored: list[tuple[Block, KnownBlock, bytes | None]] = []
+        self.restored: list[KnownBlock] = []
 
     # ------------------------------------------------------------ life
 
@@ -154,12 +154,16 @@ class ChainService:
     async def start(self) -> None:
         """Choose the head among what is known, and begin to work."""
         restored, self.restored = self.restored, []
-        for block, known, data in restored:
+        for known in restored:
+            # One by one: where nothing has become final for long, they are too many for the memory.
+            body = await self.importer.thread(self.store.body, known.root)
+            assert body is not None
+            block = decode_block(body.block)
             for listener in self.listeners:
                 listener.forwardable(block)
                 listener.imported(block, known)
             if known.root != self.tree.final.root:
-                self.checker.submit(known.root, known.node.slot, block.certificate, data)
+                self.checker.submit(known.root, known.node.slot, known.certificate, body.input)
         async with self.lock:
             await self.follow()
         self.spawn(self.checker.run())

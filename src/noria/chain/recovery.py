@@ -170,7 +170,7 @@ def _restore_one(chain: ChainService, stored: StoredBlock) -> None:
     assert body is not None
     block = decode_block(body.block)
     known = chain.tree.restore(block, stored, read_payload_header(block.payload))
-    chain.restored.append((block, known, body.input))
+    chain.restored.append(known)
 
 
 async def _execute_again(chain: ChainService, stored: StoredBlock) -> bool:
@@ -182,9 +182,9 @@ async def _execute_again(chain: ChainService, stored: StoredBlock) -> bool:
     except (InvalidBlock, NotYet) as error:
         _log.error("stored_block_rejected", block=stored.root.hex(), reason=str(error))
         return False
-    chain.restored.append((block, known, body.input))
+    chain.restored.append(known)
     if known.node.finalised.epoch > chain.tree.final.epoch:
         # As it was the first time: neither the tree nor what the start tells listeners grows with the chain.
         await chain.finalise()
-        chain.restored = [each for each in chain.restored if each[1].root in chain.tree]
+        chain.restored = [each for each in chain.restored if each.root in chain.tree]
     return True

@@ -155,7 +155,7 @@ async def _replay(
 ) -> AsyncIterator[Verified]:
     # A running node goes on: what it holds as final now, the blocks that are read after it must show.
     recorded = next(iter(store.final_checkpoints()), None)
-    above = store.not_final()
+    above = list(store.not_final())
     last, before = 0, replica.rules.genesis_root
     for stored in line(store, above):
         if height is not None and stored.height > height:
