@@ -33,7 +33,7 @@ MAINNET = mainnet_parameters(
         ("input_bytes_max", 262_144, 262_144),
         ("verify_share_percent", 10, 5),
         ("memory_bytes_max", 2**30, 2**30),
-        ("stack_max", 65_536, 65_536),
+        ("stack_max", 65_535, 65_535),
         ("table_max", 10**6, 10**6),
         ("program_bytes_max", 4 * 2**20, 4 * 2**20),
         ("output_bytes_max", 64 * 2**20, 64 * 2**20),

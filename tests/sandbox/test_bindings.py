@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from noria import _core
+from noria.primitives.types import FUEL_MAX
 
 ENGINES = ("wasmtime", "baseline", "pulley", "wasmi")
 
@@ -74,7 +75,7 @@ def test_what_is_too_large_at_the_start_has_a_status(tmp_path: Path) -> None:
         (b"#!/bin/sh", "not-webassembly"),
         (NOTHING[:-3], "invalid"),
         (command(b"", memory=b"\x04\x01"), "feature"),
-        (command(b"", export="__noria_fuel"), "reserved-export"),
+        (command(b"", export="__noria_counter"), "reserved-export"),
         (command(b"", export="main"), "not-a-command"),
     ],
 )
@@ -107,10 +108,11 @@ def test_a_module_is_inspected_and_instrumented() -> None:
     assert (found["functions"], found["memory_pages"], found["exceptions"]) == (1, (1, None), False)
     assert ("_start", "function") in found["exports"]
     instrumented = _core.instrument(NOTHING)
-    assert b"__noria_fuel" in instrumented
+    assert b"__noria_counter" in instrumented
     with pytest.raises(_core.InvalidProgram):
         _core.instrument(instrumented)
     assert _core.INSTRUMENTER_VERSION >= 1
+    assert _core.FUEL_MAX == FUEL_MAX
 
 
 def test_a_running_unit_does_not_hold_the_interpreter(tmp_path: Path) -> None:

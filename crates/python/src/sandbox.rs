@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use noria_sandbox::snapshot::{self, Recipe, Word};
 use noria_sandbox::wasi::Files;
-use noria_sandbox::{EngineKind, INSTRUMENTER_VERSION, MemoryLimits, TableLimits};
+use noria_sandbox::{EngineKind, FUEL_MAX, INSTRUMENTER_VERSION, MemoryLimits, TableLimits};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -164,6 +164,7 @@ fn take_snapshot<'py>(
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("INSTRUMENTER_VERSION", INSTRUMENTER_VERSION)?;
+    module.add("FUEL_MAX", FUEL_MAX)?;
     module.add_class::<Outcome>()?;
     module.add_class::<Program>()?;
     module.add_class::<Sandbox>()?;

@@ -23,12 +23,12 @@ pub mod wasi;
 pub use engine::{CompileError, EngineKind, MachineError};
 pub use info::{Export, ExternKind, Import, MemoryLimits, ModuleInfo, TableLimits};
 pub use instrument::{
-    Counter, FUEL_EXPORT, INSTRUMENTER_VERSION, Instrumented, NanRule, Options, RESERVED_PREFIX, STACK_EXPORT,
-    START_EXPORT, instrument, instrument_with,
+    COUNTER_EXPORT, Counter, INSTRUMENTER_VERSION, Instrumented, NanRule, Options, RESERVED_PREFIX, START_EXPORT,
+    fuel_of, instrument, instrument_with, set_fuel, stack_of, with_fuel,
 };
 pub use profile::{
-    EXPORTS_MAX, FUNCTIONS_MAX, IMPORTS_MAX, MEMORY_MAX_PAGES, MODULE_MAX, NESTING_MAX, OPERANDS_MAX, ProfileError,
-    STACK_MAX, TABLE_MAX, TABLES_MAX, validate,
+    EXPORTS_MAX, FUEL_MAX, FUNCTIONS_MAX, IMPORTS_MAX, MEMORY_MAX_PAGES, MODULE_MAX, NESTING_MAX, OPERANDS_MAX,
+    ProfileError, STACK_MAX, TABLE_MAX, TABLES_MAX, validate,
 };
 pub use program::{LoadError, Program, Sandbox, SandboxError};
 pub use progress::{Progress, Stage};

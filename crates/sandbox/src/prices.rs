@@ -83,4 +83,9 @@ mod tests {
     fn no_price_is_too_large_for_the_distance_between_checks() {
         assert!(TABLE.values().all(|price| price.fuel < 1_000));
     }
+
+    #[test]
+    fn no_length_costs_more_than_the_counter_holds() {
+        assert!(TABLE.values().all(|price| price.of(u32::MAX.into()) < crate::profile::FUEL_MAX));
+    }
 }

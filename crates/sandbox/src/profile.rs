@@ -11,7 +11,9 @@ pub const TABLE_MAX: u64 = 1_000_000;
 /// Tables that a module can have.
 pub const TABLES_MAX: u64 = 8;
 /// Units of the stack rule that nested calls can use.
-pub const STACK_MAX: u64 = 65_536;
+pub const STACK_MAX: u64 = 65_535;
+/// The most fuel that a unit can use, whatever its limit: about an hour.
+pub const FUEL_MAX: u64 = 1 << 45;
 /// Bytes of a module, runtimes included; a network's limit for published programs is lower.
 pub const MODULE_MAX: u64 = 256 << 20;
 /// Functions with a body.

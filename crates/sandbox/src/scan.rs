@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use wasm_encoder::BlockType;
 use wasmparser::{
-    AbstractHeapType, CompositeInnerType, Encoding, ExternalKind, FuncToValidate, FunctionBody, HeapType, MemoryType,
-    Operator, Parser, Payload, RefType, TableInit, TableType, TypeRef, ValType, ValidPayload, Validator,
+    AbstractHeapType, CompositeInnerType, Encoding, ExternalKind, FuncToValidate, FuncType, FunctionBody, HeapType,
+    MemoryType, Operator, Parser, Payload, RefType, TableInit, TableType, TypeRef, ValType, ValidPayload, Validator,
     ValidatorResources,
 };
 
@@ -34,6 +35,12 @@ pub(crate) struct Body<'a> {
 pub(crate) struct Scan<'a> {
     pub info: ModuleInfo,
     pub sections: Vec<Section>,
+    /// Function types.
+    pub types: u32,
+    /// For each function type, a block's type with its results and no parameters.
+    pub block_types: Vec<BlockType>,
+    /// Results of the types that those name beside the module's own.
+    pub more_types: Vec<Vec<wasm_encoder::ValType>>,
     pub tables: Vec<RefType>,
     pub bodies: Vec<Body<'a>>,
     pub globals: u32,
@@ -112,10 +119,13 @@ impl Scan<'_> {
                 return Err(ProfileError::NotWebAssembly { reason: "it is a component, not a core module".to_owned() });
             }
             Payload::TypeSection(section) => {
+                let mut functions = Vec::new();
                 for group in section.clone().into_iter_with_offsets() {
                     let (offset, group) = group.map_err(bad)?;
                     for ty in group.into_types() {
+                        self.types += 1;
                         if let CompositeInnerType::Func(function) = &ty.composite_type.inner {
+                            functions.push(function.clone());
                             limit("parameters", function.params().len() as u64, PARAMETERS_MAX, offset)?;
                             limit("results", function.results().len() as u64, RESULTS_MAX, offset)?;
                             self.info.exceptions |=
@@ -123,6 +133,7 @@ impl Scan<'_> {
                         }
                     }
                 }
+                self.block_types = functions.iter().zip(0..).map(|(ty, index)| self.block_type(ty, index)).collect();
             }
             Payload::ImportSection(section) => {
                 limit("imports", section.count().into(), IMPORTS_MAX, section.range().start)?;
@@ -191,6 +202,21 @@ impl Scan<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The type of a block with the results of a function type.
+    fn block_type(&mut self, ty: &FuncType, index: u32) -> BlockType {
+        // What this does not know was refused or will be.
+        let results = ty.results().iter().map(|&ty| wasm_encoder::ValType::try_from(ty)).collect::<Result<Vec<_>, _>>();
+        match (ty.params(), results.unwrap_or_default().as_slice()) {
+            (_, []) => BlockType::Empty,
+            (_, [one]) => BlockType::Result(*one),
+            ([], _) => BlockType::FunctionType(index),
+            (_, results) => {
+                self.more_types.push(results.to_vec());
+                BlockType::FunctionType(self.types + self.more_types.len() as u32 - 1)
+            }
+        }
     }
 
     fn import(&mut self, module: &str, name: &str, ty: TypeRef, offset: usize) -> Result<(), ProfileError> {

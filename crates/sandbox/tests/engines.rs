@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use everywhere::{Everywhere, PLENTY, wat};
 use noria_sandbox::wasi::{EPOCH_NS, Files, OUTPUT_MAX};
-use noria_sandbox::{CompileError, EngineKind, LoadError, Status, blob_id, program_id, unit_id};
+use noria_sandbox::{CompileError, EngineKind, FUEL_MAX, LoadError, Status, blob_id, program_id, unit_id};
 
 /// Imports, one memory, and `$print`, which writes `length` bytes at `at` to stdout.
 const PRELUDE: &str = r#"
@@ -114,6 +114,17 @@ fn exactly_enough_fuel_is_enough() {
         assert_eq!(everywhere.run(&module, b"", limit).status, Status::OutOfFuel, "{limit} of {needed}");
     }
     assert_eq!(everywhere.run(&module, b"", u64::MAX).fuel, needed);
+}
+
+#[test]
+fn no_limit_counts_beyond_the_largest() {
+    let everywhere = Everywhere::new();
+    let module = start("(loop $again (drop (memory.grow (i32.const -1))) (br $again))");
+    for limit in [FUEL_MAX, FUEL_MAX + 1, u64::MAX] {
+        let outcome = everywhere.run(&module, b"", limit);
+        assert_eq!((outcome.status, outcome.fuel), (Status::OutOfFuel, FUEL_MAX), "{limit}");
+    }
+    assert_eq!(everywhere.run(&module, b"", FUEL_MAX - 1).fuel, FUEL_MAX - 1);
 }
 
 #[test]

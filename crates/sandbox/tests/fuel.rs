@@ -4,7 +4,7 @@ mod common;
 
 use common::{Guest, PLENTY, run, run_with, wat};
 use noria_sandbox::prices::price;
-use noria_sandbox::{Counter, Options, STACK_MAX, START_EXPORT, instrument};
+use noria_sandbox::{Counter, FUEL_MAX, Options, STACK_MAX, START_EXPORT, instrument};
 
 fn fuel(names: &[&str]) -> i64 {
     names.iter().map(|name| i64::from(price(name).unwrap().fuel)).sum()
@@ -95,8 +95,8 @@ fn bulk_operations_pay_their_length_before_they_run() {
     // The largest length there is: charged without wrapping, whatever the bounds say afterwards.
     let end = run(&text("(memory.fill (i32.const 0) (i32.const 7) (i32.const -1))"), PLENTY);
     assert_eq!(end.used(PLENTY), Some(three + of("memory.fill", u32::MAX.into())));
-    let end = run(&text("(drop (memory.grow (i32.const -1)))"), i64::MAX);
-    assert_eq!(end.used(i64::MAX), Some(1 + of("memory.grow", u32::MAX.into())));
+    let end = run(&text("(drop (memory.grow (i32.const -1)))"), FUEL_MAX.cast_signed());
+    assert_eq!(end.used(FUEL_MAX.cast_signed()), Some(1 + of("memory.grow", u32::MAX.into())));
 }
 
 #[test]
@@ -232,5 +232,106 @@ fn a_catch_at_a_loop_or_after_other_branches_counts_the_same() {
         assert!(!local.trapped(), "{text}");
         assert_eq!(local.fuel_left, global.fuel_left, "{text}");
         assert!(local.used(PLENTY).unwrap() > 8 * 10, "{text}");
+    }
+}
+
+/// Each way out of a function and each place where an exception can be caught, taken so often that the stack would end if
+/// any of them did not give back what it took.
+#[test]
+fn every_way_out_gives_the_stack_back() {
+    let ways = [
+        ("nothing", "(func $f (param i32))"),
+        ("return", "(func $f (param i32) (return))"),
+        ("return after a call", "(func $f (param i32) (call $leaf) (return))"),
+        ("end after a call", "(func $f (param i32) (call $leaf))"),
+        ("br", "(func $f (param i32) (br 0))"),
+        ("br from within, after a call", "(func $f (param i32) (block (call $leaf) (br 1)))"),
+        ("br_if taken", "(func $f (param i32) (br_if 0 (i32.const 1)) (call $leaf))"),
+        ("br_if sometimes taken", "(func $f (param i32) (br_if 0 (i32.and (local.get 0) (i32.const 1))) (call $leaf))"),
+        ("br_if not taken, twice", "(func $f (param i32) (br_if 0 (i32.const 0)) (br_if 0 (i32.const 0)) (call $leaf))"),
+        (
+            "br_table, sometimes to the end",
+            "(func $f (param i32) (block (br_table 0 1 0 (i32.and (local.get 0) (i32.const 3)))) (call $leaf))",
+        ),
+        ("through a table", "(func $f (param i32) (call_indirect (i32.const 0)))"),
+        ("caught in a block", "(func $f (param i32) (block (try_table (catch $t 0) (call $deep (local.get 0)))))"),
+        (
+            "caught in a block, then a call",
+            "(func $f (param i32) (block (try_table (catch_all 0) (call $deep (local.get 0)))) (call $leaf))",
+        ),
+        ("caught at the end", "(func $f (param i32) (try_table (catch $t 0) (call $deep (local.get 0))))"),
+        (
+            "caught at the end or not thrown",
+            "(func $f (param i32) (try_table (catch $t 0)
+                (if (i32.and (local.get 0) (i32.const 1)) (then (call $deep (local.get 0))))) (call $leaf))",
+        ),
+        (
+            "caught at the end, which is also reached by br_if",
+            "(func $f (param i32) (br_if 0 (i32.and (local.get 0) (i32.const 1)))
+                (try_table (catch $t 0) (call $deep (local.get 0))))",
+        ),
+        (
+            "caught at the end with one result",
+            "(func $one (param i32) (result i32)
+                (try_table (catch $value 0) (call $throw_value (local.get 0))) (i32.const 1))
+            (func $f (param i32) (drop (call $one (local.get 0))))",
+        ),
+        (
+            "caught at the end with two results and parameters",
+            "(func $two (param i32) (result i32 i64)
+                (try_table (catch $pair 0) (call $throw_pair (local.get 0))) (i32.const 1) (i64.const 2))
+            (func $f (param i32) (local $second i64) (call $two (local.get 0)) (local.set $second)
+                (if (i32.ne (local.get 0)) (then unreachable))
+                (if (i64.ne (local.get $second) (i64.extend_i32_u (local.get 0))) (then unreachable)))",
+        ),
+        (
+            "caught at the end with two results and no parameters",
+            "(func $two (result i32 i64) (try_table (catch $pair 0) (call $throw_pair (i32.const 1))) (i32.const 1) (i64.const 2))
+            (func $f (param i32) (call $two) (drop) (drop))",
+        ),
+        (
+            "caught at a loop",
+            "(func $f (param i32) (local $i i32) (loop $again (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (if (i32.lt_u (local.get $i) (i32.const 4)) (then (try_table (catch $t $again) (call $deep (local.get 0))))))
+                (call $leaf))",
+        ),
+        (
+            "caught at a loop, with br_if to the end",
+            "(func $f (param i32) (local $i i32) (loop $again
+                (br_if 1 (i32.gt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 4)))
+                (try_table (catch $t $again) (call $deep (local.get 0)))))",
+        ),
+        (
+            "caught at the end, and at a loop",
+            "(func $f (param i32) (local $i i32) (loop $again
+                (if (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 4))
+                    (then (try_table (catch $t $again) (call $deep (local.get 0)))))
+                (try_table (catch $t 1) (call $deep (local.get 0)))))",
+        ),
+        (
+            "caught and thrown again",
+            "(func $again (param i32) (block (result exnref)
+                (try_table (catch_all_ref 0) (call $deep (local.get 0))) (unreachable)) (throw_ref))
+            (func $f (param i32) (block (try_table (catch $t 0) (call $again (local.get 0)))))",
+        ),
+    ];
+    for (name, functions) in ways {
+        let text = format!(
+            r#"(module (tag $t) (tag $value (param i32)) (tag $pair (param i32 i64))
+            (table funcref (elem $leaf))
+            (func $leaf) (func $throw_value (param i32) (throw $value (local.get 0)))
+            (func $throw_pair (param i32) (throw $pair (local.get 0) (i64.extend_i32_u (local.get 0))))
+            (func $deep (param i32) (if (i32.and (local.get 0) (i32.const 7))
+                (then (call $deep (i32.sub (local.get 0) (i32.const 1)))) (else (throw $t))))
+            {functions}
+            (func (export "run") (local $n i32) (local.set $n (i32.const 70000))
+                (loop $again (call $f (local.get $n))
+                    (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))))"#
+        );
+        let local = run(&text, PLENTY);
+        let global = run_with(&text, PLENTY, Options { fuel: Counter::Global, ..Options::default() });
+        assert!(!local.trapped() && !global.trapped(), "{name}: {local:?} {global:?}");
+        assert_eq!((local.stack_left, global.stack_left), (Some(STACK_MAX as i64), Some(STACK_MAX as i64)), "{name}");
+        assert_eq!(local.fuel_left, global.fuel_left, "{name}");
     }
 }

@@ -12,7 +12,7 @@ use common::{floats, wat};
 use everywhere::modules::config;
 use noria_sandbox::wasi::{Function, GuestMemory, Host, MOST_PARAMETERS, Meter};
 use noria_sandbox::{
-    FUEL_EXPORT, NanRule, Options, STACK_EXPORT, STACK_MAX, START_EXPORT, Unit, instrument_with, program_id,
+    COUNTER_EXPORT, NanRule, Options, START_EXPORT, Unit, fuel_of, instrument_with, program_id, set_fuel, with_fuel,
 };
 use wasmtime::{Caller, Config, Engine, Error, Extern, Func, Linker, Memory, Module, Store, Val};
 
@@ -73,15 +73,13 @@ fn record(folder: &Path, name: &str, wasm: &[u8], entry: &str, input: &[u8], lim
         linker.define(&store, import.module(), import.name(), host).ok();
     }
     let mut end = "returned";
-    let (mut left, mut stack_left, mut memory, mut result) = (0, 0, String::new(), String::new());
+    let (mut left, mut memory, mut result) = (0, String::new(), String::new());
     if let Ok(instance) = linker.instantiate(&mut store, &module) {
-        let fuel = instance.get_global(&mut store, FUEL_EXPORT).expect("a counter");
-        let stack = instance.get_global(&mut store, STACK_EXPORT).expect("a counter");
-        let start = fuel.get(&mut store).i64().expect("an integer") + limit.cast_signed();
-        fuel.set(&mut store, Val::I64(start))?;
+        let counter = instance.get_global(&mut store, COUNTER_EXPORT).expect("a counter");
+        let start = counter.get(&mut store).i64().expect("an integer") + with_fuel(limit.cast_signed());
+        counter.set(&mut store, Val::I64(start))?;
         for name in [START_EXPORT, entry].into_iter().filter(|_| start >= 0) {
             let Some(function) = instance.get_func(&mut store, name) else { continue };
-            stack.set(&mut store, Val::I64(STACK_MAX as i64))?;
             let mut results = vec![Val::I32(0); function.ty(&store).results().len()];
             if function.call(&mut store, &[], &mut results).is_err() {
                 end = if store.data().stopped { "stopped" } else { "trapped" };
@@ -91,8 +89,7 @@ fn record(folder: &Path, name: &str, wasm: &[u8], entry: &str, input: &[u8], lim
                 result = format!("{:?}", f64::from_bits(*value));
             }
         }
-        left = fuel.get(&mut store).i64().expect("an integer");
-        stack_left = stack.get(&mut store).i64().expect("an integer");
+        left = counter.get(&mut store).i64().expect("an integer");
         let exported = instance.get_memory(&mut store, "memory");
         memory = digest(&store, exported);
     } else {
@@ -103,9 +100,10 @@ fn record(folder: &Path, name: &str, wasm: &[u8], entry: &str, input: &[u8], lim
         .filter(|name| **name == entry || instrumented.info.start)
         .map(|name| format!("{name:?}"))
         .collect();
+    let granted = with_fuel(limit.cast_signed());
     let json = format!(
-        r#"{{"name": "{name}", "fuel": "{FUEL_EXPORT}", "stack": "{STACK_EXPORT}", "stackMax": {STACK_MAX},
-        "limit": "{limit}", "entries": [{}], "end": "{end}", "left": "{left}", "stackLeft": "{stack_left}",
+        r#"{{"name": "{name}", "counter": "{COUNTER_EXPORT}",
+        "granted": "{granted}", "entries": [{}], "end": "{end}", "left": "{left}",
         "memory": "{memory}", "result": "{result}", "calls": [{}]}}"#,
         entries.join(", "),
         store.data().calls.join(",\n")
@@ -117,8 +115,8 @@ fn record(folder: &Path, name: &str, wasm: &[u8], entry: &str, input: &[u8], lim
 
 /// One host call, as the engines of the sandbox do it, written down.
 fn call(mut caller: Caller<'_, State>, function: Function, given: &[Val], results: &mut [Val]) -> Result<(), Error> {
-    let fuel = caller.get_export(FUEL_EXPORT).and_then(Extern::into_global).expect("a counter");
-    let before = fuel.get(&mut caller).i64().expect("an integer");
+    let counter = caller.get_export(COUNTER_EXPORT).and_then(Extern::into_global).expect("a counter");
+    let before = counter.get(&mut caller).i64().expect("an integer");
     let memory = caller.get_export("memory").and_then(Extern::into_memory);
     let seen = digest(&caller, memory);
     let mut arguments = [0; MOST_PARAMETERS];
@@ -131,9 +129,9 @@ fn call(mut caller: Caller<'_, State>, function: Function, given: &[Val], result
         None => (&mut nothing[..], caller.data_mut()),
     };
     let old = bytes.to_vec();
-    let mut meter = Meter::new(state.limit - before.cast_unsigned(), state.limit);
+    let mut meter = Meter::new(state.limit - fuel_of(before).cast_unsigned(), state.limit);
     let answer = state.host.call(function, &arguments, &mut GuestMemory::new(bytes), &mut meter);
-    let after = state.limit.checked_sub(meter.used()).map_or(-1, u64::cast_signed);
+    let after = set_fuel(before, state.limit.checked_sub(meter.used()).map_or(-1, u64::cast_signed));
     let shown: Vec<String> = given.iter().map(|value| bits(value).to_string()).collect();
     let number = answer.as_ref().ok().map(|errno| i32::from(errno.number()));
     state.calls.push(format!(
@@ -144,7 +142,7 @@ fn call(mut caller: Caller<'_, State>, function: Function, given: &[Val], result
         number.map_or("null".to_owned(), |number| number.to_string()),
     ));
     state.stopped |= answer.is_err();
-    fuel.set(&mut caller, Val::I64(after))?;
+    counter.set(&mut caller, Val::I64(after))?;
     let number = number.ok_or_else(|| Error::msg("the host stopped the program"))?;
     if let Some(result) = results.first_mut() {
         *result = Val::I32(number);
@@ -157,7 +155,7 @@ fn committed(folder: &Path) {
     let read = |path: &str| std::fs::read(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
     let kernels = read("benchmarks/kernels/kernels.wasm");
     for kernel in ["matmul_scalar", "matmul_simd", "mandelbrot", "sha256", "quicksort", "fib", "path_tracer"] {
-        record(folder, kernel, &kernels, kernel, b"", 1 << 50).expect("it runs");
+        record(folder, kernel, &kernels, kernel, b"", 1 << 44).expect("it runs");
         record(folder, &format!("{kernel}_cut"), &kernels, kernel, b"", 20_000_000).expect("it runs");
     }
     let renderer = read("examples/render/pathtracer.wasm");

@@ -10,6 +10,7 @@ import typer
 
 from noria.cli.errors import BadArgument
 from noria.cli.help import examples
+from noria.primitives.types import FUEL_MAX
 
 EXAMPLES: Final = examples(
     "noria run program.wasm --input data.bin --output result.bin",
@@ -117,15 +118,15 @@ def parse_fuel(text: str, option: str = "--fuel") -> int:
     Raises
     ------
     BadArgument
-        If it is none, or does not fit 64 bits.
+        If it is none, or more than any unit can use.
     """
     try:
         number = Decimal(text.strip())
         whole = int(number) if number.is_finite() and number.adjusted() < 30 else -1
     except InvalidOperation:
         number, whole = Decimal(0), -1
-    if whole != number or not 1 <= whole < 2**64:
-        raise BadArgument(f"{option} {text} is not a whole number from 1 to {2**64 - 1}, like 2000000 or 2e9")
+    if whole != number or not 1 <= whole <= FUEL_MAX:
+        raise BadArgument(f"{option} {text} is not a whole number from 1 to {FUEL_MAX}, like 2000000 or 2e9")
     return whole
 
 

@@ -29,7 +29,7 @@ from noria.client.futures import CallFuture
 from noria.client.mapping import MapRun, chunked, each_of
 from noria.client.progress import ProgressBar, Snapshot, is_wanted
 from noria.client.tally import Ended, Tally
-from noria.primitives.types import UINT64_MAX
+from noria.primitives.types import FUEL_MAX
 from noria.work.folders import compiled_folder
 from noria.work.functions import CapturedFunction
 from noria.work.runtimes import Runtime, installed
@@ -86,8 +86,8 @@ class LocalExecutor(Executor):
         workers = len(os.sched_getaffinity(0)) if max_workers is None else max_workers
         if workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        if not 0 < fuel_limit <= UINT64_MAX:
-            raise ValueError(f"fuel_limit must be 1 to 2^64 - 1, not {fuel_limit}")
+        if not 0 < fuel_limit <= FUEL_MAX:
+            raise ValueError(f"fuel_limit must be 1 to {FUEL_MAX}, not {fuel_limit}")
         runtime = runtime or installed()
         self._program = ProgramSource(runtime.program_id, runtime.path)
         self._fuel_limit = fuel_limit

@@ -14,7 +14,7 @@ from noria.market.contracts import MINERS_MAX
 from noria.market.requester import confidence as guarantee
 from noria.market.requester.patience import PATIENCE_SECONDS
 from noria.primitives.amounts import parse_amount
-from noria.primitives.types import UINT64_MAX, Address, Wei
+from noria.primitives.types import FUEL_MAX, Address, Wei
 from noria.work.runtimes import Runtime
 
 REPLICAS: Final = 2
@@ -51,8 +51,8 @@ def settings_of(
     fuel_limit, miners = options.get("fuel_limit"), options.get("miners")
     deadline, max_price = options.get("deadline"), options.get("max_price")
     patience = options.get("patience", PATIENCE_SECONDS)
-    if fuel_limit is not None and not 0 < fuel_limit <= UINT64_MAX >> 1:
-        raise ValueError(f"fuel_limit must be 1 to 2^63 - 1, not {fuel_limit}")
+    if fuel_limit is not None and not 0 < fuel_limit <= FUEL_MAX:
+        raise ValueError(f"fuel_limit must be 1 to {FUEL_MAX}, not {fuel_limit}")
     choice = chosen(
         options.get("replicas"),
         options.get("confidence"),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Final
 
 from noria.primitives.amounts import format_amount
-from noria.primitives.types import NOR, UINT256_MAX
+from noria.primitives.types import FUEL_MAX, NOR, UINT256_MAX
 
 BASIS_POINTS: Final = 10_000
 """Shares are integers of a ten-thousandth."""
@@ -149,7 +149,7 @@ def mainnet_parameters(
 
 _SAME_EVERYWHERE: Final = {
     "memory_bytes_max": 1 << 30,
-    "stack_max": 65_536,
+    "stack_max": 65_535,
     "table_max": 1_000_000,
     "program_bytes_max": 4 << 20,
     "output_bytes_max": 64 << 20,
@@ -169,7 +169,7 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "window_epochs": (1, 2**16),
     "leak_epochs": (1, 2**16),
     "grant_epochs": (0, 2**32),
-    "unit_fuel_max": (1, 2**63),
+    "unit_fuel_max": (1, FUEL_MAX),
     "input_bytes_max": _BYTES,
     "verify_share_percent": (1, WHOLE_PERCENT),
     "memory_bytes_max": _BYTES,

@@ -37,6 +37,8 @@ ZERO_HASH: Final = Hash32(bytes(HASH_BYTES))
 
 UINT64_MAX: Final = 2**64 - 1
 UINT256_MAX: Final = 2**256 - 1
+FUEL_MAX: Final = 2**45
+"""Fuel that a unit can use at most, whatever its limit."""
 
 GWEI: Final = Wei(10**9)
 """Wei in one gwei, the usual unit of gas prices."""

@@ -14,7 +14,15 @@ from typing import Final
 
 from noria.primitives.hashes import keccak256
 from noria.primitives.sum_tree import SumNode
-from noria.primitives.types import ADDRESS_BYTES, HASH_BYTES, UINT64_MAX, UINT256_MAX, Address, Hash32
+from noria.primitives.types import (
+    ADDRESS_BYTES,
+    FUEL_MAX,
+    HASH_BYTES,
+    UINT64_MAX,
+    UINT256_MAX,
+    Address,
+    Hash32,
+)
 from noria.work.ids import BlobId, ProgramId, UnitId, unit_id
 
 RECEIPT_TAG: Final = b"noria/receipt/1"
@@ -254,10 +262,29 @@ def check_unit(receipt: Receipt, program: ProgramId, input_id: BlobId, fuel_limi
             f"the receipt is of unit {receipt.unit_id.hex()}, but program {program.hex()}, input "
             f"{input_id.hex()} and fuel limit {fuel_limit} are unit {found.hex()}"
         )
-    if receipt.fuel > fuel_limit:
-        raise FuelMismatch(f"the receipt has {receipt.fuel} fuel, above the unit's limit of {fuel_limit}")
-    if receipt.status == Status.OUT_OF_FUEL and receipt.fuel != fuel_limit:
-        raise FuelMismatch(f"a unit out of fuel has burned its limit of {fuel_limit}, not {receipt.fuel}")
+    check_fuel(receipt, fuel_limit)
+
+
+def check_fuel(receipt: Receipt, fuel_limit: int) -> None:
+    """Check a receipt's fuel against its unit's limit.
+
+    Parameters
+    ----------
+    receipt
+        The claim.
+    fuel_limit
+        The unit's; beyond `FUEL_MAX` it counts as that.
+
+    Raises
+    ------
+    FuelMismatch
+        Where the fuel is above the limit, or the unit ran out of fuel and the two differ.
+    """
+    most = min(fuel_limit, FUEL_MAX)
+    if receipt.fuel > most:
+        raise FuelMismatch(f"the receipt has {receipt.fuel} fuel, above the unit's limit of {most}")
+    if receipt.status == Status.OUT_OF_FUEL and receipt.fuel != most:
+        raise FuelMismatch(f"a unit out of fuel has burned its limit of {most}, not {receipt.fuel}")
 
 
 def check_weight(

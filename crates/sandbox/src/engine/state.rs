@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::engine::MachineError;
+use crate::instrument::{fuel_of, set_fuel, stack_of, with_fuel};
 use crate::unit::{Outcome, Status, Unit};
 use crate::wasi::{Files, Function, GuestMemory, Host, MOST_PARAMETERS, Meter, Stop};
-use crate::{MEMORY_MAX_PAGES, STACK_MAX, TABLE_MAX};
+use crate::{FUEL_MAX, MEMORY_MAX_PAGES, STACK_MAX, TABLE_MAX};
 
 /// Bytes of linear memory that an instance may have.
 pub(super) const MEMORY_MAX: usize = MEMORY_MAX_PAGES as usize * 65_536;
@@ -30,41 +31,36 @@ impl Run {
     pub(super) fn new(unit: &Unit, files: &Arc<Files>) -> Self {
         Self {
             host: Host::new(&unit.id(), unit.input.clone(), files.clone()),
-            // More fuel than 63 bits hold cannot be used up: no run lasts for centuries.
-            limit: i64::try_from(unit.fuel_limit).unwrap_or(i64::MAX),
+            limit: unit.fuel_limit.min(FUEL_MAX).cast_signed(),
             stop: None,
             failure: None,
         }
     }
 
-    /// The fuel limit, which is added to what the fuel global holds after instantiation.
-    pub(super) fn fuel_limit(&self) -> i64 {
-        self.limit
+    /// What is added to the counter after instantiation.
+    pub(super) fn granted(&self) -> i64 {
+        with_fuel(self.limit)
     }
 
-    /// What the stack global holds before each call into the module.
-    pub(super) fn stack_at_start() -> i64 {
-        STACK_MAX as i64
-    }
-
-    /// A host call with `left` fuel. Returns the fuel left after it, and the error number unless the program must stop.
+    /// A host call. Returns the counter after it, and the error number unless the program must stop.
     pub(super) fn call(
         &mut self,
         function: Function,
         arguments: &[u64; MOST_PARAMETERS],
         memory: &mut [u8],
-        left: i64,
+        counter: i64,
     ) -> (i64, Option<i32>) {
         let limit = self.limit.cast_unsigned();
-        let mut meter = Meter::new(self.limit.saturating_sub(left).max(0).cast_unsigned(), limit);
+        let mut meter = Meter::new(self.limit.saturating_sub(fuel_of(counter)).max(0).cast_unsigned(), limit);
         let answer = self.host.call(function, arguments, &mut GuestMemory::new(memory), &mut meter);
         // One below zero stands for everything beyond the limit.
         let left = limit.checked_sub(meter.used()).map_or(-1, u64::cast_signed);
+        let counter = set_fuel(counter, left);
         match answer {
-            Ok(errno) => (left, Some(i32::from(errno.number()))),
+            Ok(errno) => (counter, Some(i32::from(errno.number()))),
             Err(stop) => {
                 self.stop = Some(stop);
-                (left, None)
+                (counter, None)
             }
         }
     }
@@ -84,18 +80,19 @@ impl Run {
         self.failure.get_or_insert(failure);
     }
 
-    /// The result, from how the program ended and what the two counters hold.
-    pub(super) fn finish(self, end: &End, fuel_left: i64, stack_left: i64) -> Result<Outcome, MachineError> {
+    /// The result, from how the program ended and what the counter holds.
+    pub(super) fn finish(self, end: &End, counter: i64) -> Result<Outcome, MachineError> {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
         let (output, log) = self.host.into_written();
+        let fuel_left = fuel_of(counter);
         let status = match (end, self.stop) {
             _ if fuel_left < 0 => Status::OutOfFuel,
             (_, Some(Stop::Output)) => Status::OutputLimit,
             (_, Some(Stop::Exit(0))) | (End::Returned, _) => Status::Ok,
             (_, Some(Stop::Exit(_) | Stop::Fuel)) => Status::Failed,
-            (End::Trapped, None) if stack_left < 0 => Status::StackLimit,
+            (End::Trapped, None) if stack_of(counter) > STACK_MAX => Status::StackLimit,
             (End::Trapped, None) => Status::Failed,
         };
         let output = if status == Status::Ok { output } else { log.clone() };

@@ -17,7 +17,7 @@ use super::state::{End, Run, offer};
 use super::{CompileError, Compiled, Engine, EngineKind, MachineError};
 use crate::STACK_MAX;
 use crate::info::ModuleInfo;
-use crate::instrument::{FUEL_EXPORT, INSTRUMENTER_VERSION, NanRule, Options, STACK_EXPORT, START_EXPORT};
+use crate::instrument::{COUNTER_EXPORT, INSTRUMENTER_VERSION, NanRule, Options, START_EXPORT};
 use crate::profile::TABLES_MAX;
 use crate::progress::Progress;
 use crate::unit::{Outcome, Unit};
@@ -127,7 +127,7 @@ fn is_offered(import: &ImportType) -> bool {
 /// What a store holds beside the instance.
 struct State {
     run: Run,
-    fuel: Option<Global>,
+    counter: Option<Global>,
     memory: Option<Memory>,
 }
 
@@ -145,16 +145,16 @@ impl HostError for Stopped {}
 
 /// A host call: the engine's part of it.
 fn call(mut caller: Caller<'_, State>, function: Function, arguments: &[u64; MOST_PARAMETERS]) -> Result<i32, Error> {
-    let fuel = caller.data().fuel.ok_or_else(|| Error::host(Stopped))?;
-    let left = fuel.get(&caller).i64().unwrap_or(-1);
-    let (left, errno) = match caller.data().memory {
+    let counter = caller.data().counter.ok_or_else(|| Error::host(Stopped))?;
+    let before = counter.get(&caller).i64().unwrap_or(-1);
+    let (after, errno) = match caller.data().memory {
         Some(memory) => {
             let (bytes, state) = memory.data_and_store_mut(&mut caller);
-            state.run.call(function, arguments, bytes, left)
+            state.run.call(function, arguments, bytes, before)
         }
-        None => caller.data_mut().run.call(function, arguments, &mut [], left),
+        None => caller.data_mut().run.call(function, arguments, &mut [], before),
     };
-    fuel.set(&mut caller, Val::I64(left))?;
+    counter.set(&mut caller, Val::I64(after))?;
     errno.ok_or_else(|| Error::host(Stopped))
 }
 
@@ -208,43 +208,38 @@ struct Program {
 impl Compiled for Program {
     fn run(&self, unit: &Unit, files: &Arc<Files>) -> Result<Outcome, MachineError> {
         let run = Run::new(unit, files);
-        let fuel_limit = run.fuel_limit();
-        let mut store = Store::new(self.linker.engine(), State { run, fuel: None, memory: None });
+        let granted = run.granted();
+        let mut store = Store::new(self.linker.engine(), State { run, counter: None, memory: None });
         store.limiter(|state| state);
         let instance = match self.linker.instantiate_and_start(&mut store, &self.module) {
             Ok(instance) => instance,
             Err(error) => {
                 let end = end(Err(error), store.data_mut());
-                return store.into_data().run.finish(&end, fuel_limit, 0);
+                return store.into_data().run.finish(&end, granted);
             }
         };
-        let global = |name: &str| {
-            let global = instance.get_global(&store, name);
-            global.ok_or_else(|| MachineError::Engine(format!("the instrumented module has no {name}")))
-        };
-        let (fuel, stack) = (global(FUEL_EXPORT)?, global(STACK_EXPORT)?);
-        let fuel_at_start = fuel_limit + fuel.get(&store).i64().unwrap_or(0);
-        if fuel_at_start < 0 {
-            return store.into_data().run.finish(&End::Trapped, fuel_at_start, 0);
+        let missing = || MachineError::Engine(format!("the instrumented module has no {COUNTER_EXPORT}"));
+        let counter = instance.get_global(&store, COUNTER_EXPORT).ok_or_else(missing)?;
+        let at_start = granted + counter.get(&store).i64().unwrap_or(0);
+        if at_start < 0 {
+            return store.into_data().run.finish(&End::Trapped, at_start);
         }
-        fuel.set(&mut store, Val::I64(fuel_at_start)).map_err(engine_failed)?;
-        store.data_mut().fuel = Some(fuel);
+        counter.set(&mut store, Val::I64(at_start)).map_err(engine_failed)?;
+        store.data_mut().counter = Some(counter);
         store.data_mut().memory = instance.get_memory(&store, "memory");
 
         let mut result = Ok(());
         for name in [START_EXPORT, "_start"] {
             let Some(Extern::Func(function)) = instance.get_export(&store, name) else { continue };
             let function = function.typed::<(), ()>(&store).map_err(engine_failed)?;
-            stack.set(&mut store, Val::I64(Run::stack_at_start())).map_err(engine_failed)?;
             result = function.call(&mut store, ());
             if result.is_err() {
                 break;
             }
         }
-        let fuel_left = fuel.get(&store).i64().unwrap_or(-1);
-        let stack_left = stack.get(&store).i64().unwrap_or(-1);
+        let left = counter.get(&store).i64().unwrap_or(-1);
         let end = end(result, store.data_mut());
-        store.into_data().run.finish(&end, fuel_left, stack_left)
+        store.into_data().run.finish(&end, left)
     }
 }
 

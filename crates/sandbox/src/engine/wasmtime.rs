@@ -15,13 +15,13 @@ use wasmtime::{
 use super::state::{End, Run, offer};
 use super::{CompileError, Compiled, Engine, EngineKind, MachineError};
 use crate::info::ModuleInfo;
-use crate::instrument::{FUEL_EXPORT, NanRule, Options, STACK_EXPORT, START_EXPORT};
+use crate::instrument::{COUNTER_EXPORT, NanRule, Options, START_EXPORT};
 use crate::progress::Progress;
 use crate::unit::{Outcome, Unit};
 use crate::wasi::functions::host_functions;
 use crate::wasi::{Files, Function, MOST_PARAMETERS};
 
-/// Stack for compiled code. The stack counter must always end first: its 65,536 units stand for frames that hold eight
+/// Stack for compiled code. The stack counter must always end first: its 65,535 units stand for frames that hold eight
 /// values each, at most 16 bytes a value, and what the compiler adds of its own.
 const GUEST_STACK: usize = 256 << 20;
 /// Stack for host functions above it.
@@ -184,7 +184,7 @@ impl Profiler for CountFunctions {
 /// What a store holds beside the instance.
 struct State {
     run: Run,
-    fuel: Option<Global>,
+    counter: Option<Global>,
     memory: Option<Memory>,
     /// Whether the memory that the program asked for last is within its limits: the machine owes it.
     memory_is_due: bool,
@@ -218,16 +218,16 @@ struct Stopped;
 
 /// A host call: the engine's part of it.
 fn call(mut caller: Caller<'_, State>, function: Function, arguments: &[u64; MOST_PARAMETERS]) -> Result<i32, Error> {
-    let fuel = caller.data().fuel.ok_or(Stopped)?;
-    let left = fuel.get(&mut caller).i64().unwrap_or(-1);
-    let (left, errno) = match caller.data().memory {
+    let counter = caller.data().counter.ok_or(Stopped)?;
+    let before = counter.get(&mut caller).i64().unwrap_or(-1);
+    let (after, errno) = match caller.data().memory {
         Some(memory) => {
             let (bytes, state) = memory.data_and_store_mut(&mut caller);
-            state.run.call(function, arguments, bytes, left)
+            state.run.call(function, arguments, bytes, before)
         }
-        None => caller.data_mut().run.call(function, arguments, &mut [], left),
+        None => caller.data_mut().run.call(function, arguments, &mut [], before),
     };
-    fuel.set(&mut caller, Val::I64(left))?;
+    counter.set(&mut caller, Val::I64(after))?;
     Ok(errno.ok_or(Stopped)?)
 }
 
@@ -259,8 +259,8 @@ impl Compiled for Program {
 
 impl Program {
     fn run_here(&self, run: Run) -> Result<Outcome, MachineError> {
-        let fuel_limit = run.fuel_limit();
-        let state = State { run, fuel: None, memory: None, memory_is_due: false };
+        let granted = run.granted();
+        let state = State { run, counter: None, memory: None, memory_is_due: false };
         let mut store = Store::new(self.instance.module().engine(), state);
         store.limiter(|state| state);
         let instance = match self.instance.instantiate(&mut store) {
@@ -268,37 +268,31 @@ impl Program {
             // An initial segment outside its memory or table: a trap before the first instruction.
             Err(error) => {
                 let end = end(Err(error), store.data_mut());
-                return store.into_data().run.finish(&end, fuel_limit, 0);
+                return store.into_data().run.finish(&end, granted);
             }
         };
-        let global = |store: &mut Store<State>, name: &str| {
-            let global = instance.get_global(&mut *store, name);
-            global.ok_or_else(|| MachineError::Engine(format!("the instrumented module has no {name}")))
-        };
-        let fuel = global(&mut store, FUEL_EXPORT)?;
-        let stack = global(&mut store, STACK_EXPORT)?;
-        let fuel_at_start = fuel_limit + fuel.get(&mut store).i64().unwrap_or(0);
-        if fuel_at_start < 0 {
-            return store.into_data().run.finish(&End::Trapped, fuel_at_start, 0);
+        let missing = || MachineError::Engine(format!("the instrumented module has no {COUNTER_EXPORT}"));
+        let counter = instance.get_global(&mut store, COUNTER_EXPORT).ok_or_else(missing)?;
+        let at_start = granted + counter.get(&mut store).i64().unwrap_or(0);
+        if at_start < 0 {
+            return store.into_data().run.finish(&End::Trapped, at_start);
         }
-        fuel.set(&mut store, Val::I64(fuel_at_start)).map_err(engine_failed)?;
-        store.data_mut().fuel = Some(fuel);
+        counter.set(&mut store, Val::I64(at_start)).map_err(engine_failed)?;
+        store.data_mut().counter = Some(counter);
         store.data_mut().memory = instance.get_memory(&mut store, "memory");
 
         let mut result = Ok(());
         for name in [START_EXPORT, "_start"] {
             let Some(Extern::Func(function)) = instance.get_export(&mut store, name) else { continue };
             let function: TypedFunc<(), ()> = function.typed(&store).map_err(engine_failed)?;
-            stack.set(&mut store, Val::I64(Run::stack_at_start())).map_err(engine_failed)?;
             result = function.call(&mut store, ());
             if result.is_err() {
                 break;
             }
         }
-        let fuel_left = fuel.get(&mut store).i64().unwrap_or(-1);
-        let stack_left = stack.get(&mut store).i64().unwrap_or(-1);
+        let left = counter.get(&mut store).i64().unwrap_or(-1);
         let end = end(result, store.data_mut());
-        store.into_data().run.finish(&end, fuel_left, stack_left)
+        store.into_data().run.finish(&end, left)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use wasm_encoder::{BlockType, Encode, InstructionSink, ValType};
 
+use super::counter::{self, BEYOND, STACK_BITS, STACK_MASK};
 use super::plan::{Action, Kind, Plan};
 use super::{Counter, Options};
 use crate::operators::Shape;
@@ -9,20 +10,13 @@ use crate::operators::Shape;
 const CANONICAL_F32: u32 = 0x7fc0_0000;
 const CANONICAL_F64: u64 = 0x7ff8_0000_0000_0000;
 
-/// Where the injected globals are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Globals {
-    pub fuel: u32,
-    pub stack: u32,
-}
-
 /// Injected locals, created when first needed.
 #[derive(Default)]
 struct Locals {
     first: u32,
     types: Vec<ValType>,
-    fuel: Option<u32>,
-    stack: Option<u32>,
+    counter: Option<u32>,
+    level: Option<u32>,
     length: Option<u32>,
     floats: [Option<u32>; 3],
 }
@@ -35,12 +29,13 @@ impl Locals {
         })
     }
 
-    fn fuel(&mut self) -> u32 {
-        Self::get(&mut self.fuel, &mut self.types, self.first, ValType::I64)
+    fn counter(&mut self) -> u32 {
+        Self::get(&mut self.counter, &mut self.types, self.first, ValType::I64)
     }
 
-    fn stack(&mut self) -> u32 {
-        Self::get(&mut self.stack, &mut self.types, self.first, ValType::I64)
+    /// The stack units with this function's own, where the counter stays in the global.
+    fn level(&mut self) -> u32 {
+        Self::get(&mut self.level, &mut self.types, self.first, ValType::I64)
     }
 
     fn length(&mut self) -> u32 {
@@ -58,10 +53,11 @@ impl Locals {
 }
 
 /// Writes one function, its length before it, after what `out` already holds.
-pub(super) fn emit(body: &[u8], plan: &Plan, globals: Globals, options: Options, out: &mut Vec<u8>) -> usize {
+pub(super) fn emit(body: &[u8], plan: &Plan, global: u32, options: Options, out: &mut Vec<u8>) -> usize {
     let mut code = Vec::with_capacity(body.len() * 2);
     let locals = Locals { first: plan.locals, ..Locals::default() };
-    let mut writer = Writer { plan, globals, options, locals, code: &mut code };
+    let units = if options.stack { plan.stack.cast_signed() } else { 0 };
+    let mut writer = Writer { plan, global, options, units, locals, code: &mut code };
     let mut copied = plan.code_at as usize;
     for action in &plan.actions {
         let at = action.at as usize;
@@ -94,8 +90,11 @@ fn leb_len(body: &[u8]) -> usize {
 
 struct Writer<'a> {
     plan: &'a Plan,
-    globals: Globals,
+    /// The counter's index.
+    global: u32,
     options: Options,
+    /// Stack units of one call.
+    units: i64,
     locals: Locals,
     code: &'a mut Vec<u8>,
 }
@@ -106,105 +105,106 @@ impl Writer<'_> {
     }
 
     fn action(&mut self, action: &Action) {
-        let fuel_on = self.options.fuel != Counter::Off;
+        if let Kind::Canonical { shape: Some(shape), needed: true } = action.kind {
+            self.canonical(shape);
+        }
+        if self.options.fuel == Counter::Off {
+            return;
+        }
         match action.kind {
             Kind::Entry { fuel } => self.entry(fuel),
-            Kind::Charge { fuel, check } if fuel_on && (fuel > 0 || check) => self.charge(fuel, check),
-            Kind::Publish if fuel_on => self.publish(),
-            Kind::Reload if fuel_on && !self.plan.global_counter => {
-                let (local, global) = (self.locals.fuel(), self.globals.fuel);
-                self.sink().global_get(global).local_set(local);
-            }
-            Kind::HostCheck { counter_in_global } if fuel_on => self.host_check(counter_in_global),
-            Kind::PassStack if self.options.stack => {
-                let (local, global) = (self.locals.stack(), self.globals.stack);
-                self.sink().local_get(local).global_set(global);
-            }
-            Kind::Bulk { per, every } if fuel_on => self.bulk(per, every),
-            Kind::Canonical { shape: Some(shape), needed: true } => self.canonical(shape),
-            _ => {}
+            Kind::Charge { fuel, check } => self.charge(fuel, check),
+            Kind::Publish => self.publish(),
+            Kind::Reload { caught } => self.reload(caught),
+            Kind::HostCheck { counter_in_global } => self.host_check(counter_in_global),
+            Kind::Leave { ahead, behind } => self.leave(ahead, behind),
+            Kind::Finish { ahead, behind } => self.finish(ahead, behind),
+            Kind::Bulk { per, every } => self.bulk(per, every),
+            Kind::Canonical { .. } => {}
         }
     }
 
     fn get_counter(&mut self) {
         if self.plan.global_counter {
-            let global = self.globals.fuel;
+            let global = self.global;
             self.sink().global_get(global);
         } else {
-            let local = self.locals.fuel();
+            let local = self.locals.counter();
             self.sink().local_get(local);
         }
     }
 
     fn set_counter(&mut self) {
         if self.plan.global_counter {
-            let global = self.globals.fuel;
+            let global = self.global;
             self.sink().global_set(global);
         } else {
-            let local = self.locals.fuel();
+            let local = self.locals.counter();
             self.sink().local_set(local);
+        }
+    }
+
+    /// Sets the counter to the number on the stack and leaves it there.
+    fn tee_counter(&mut self) {
+        if self.plan.global_counter {
+            self.set_counter();
+            self.get_counter();
+        } else {
+            let local = self.locals.counter();
+            self.sink().local_tee(local);
         }
     }
 
     fn publish(&mut self) {
         if !self.plan.global_counter {
-            let (local, global) = (self.locals.fuel(), self.globals.fuel);
+            let (local, global) = (self.locals.counter(), self.global);
             self.sink().local_get(local).global_set(global);
         }
     }
 
-    /// Takes the stack rule's units and the first block's price, and looks at both limits with one branch.
-    fn entry(&mut self, fuel: u64) {
-        let Globals { fuel: fuel_global, stack: stack_global } = self.globals;
-        let (fuel_on, stack_on) = (self.options.fuel != Counter::Off, self.options.stack);
-        let units = self.plan.stack as i64;
-        if stack_on {
-            self.sink().global_get(stack_global).i64_const(units).i64_sub();
-            if self.plan.calls {
-                let local = self.locals.stack();
-                self.sink().local_tee(local);
-            }
-        }
-        if fuel_on {
-            self.sink().global_get(fuel_global).i64_const(fuel as i64).i64_sub();
-            if self.plan.global_counter {
-                self.sink().global_set(fuel_global).global_get(fuel_global);
-            } else {
-                let local = self.locals.fuel();
-                self.sink().local_tee(local);
-            }
-        }
-        if stack_on && fuel_on {
-            self.sink().i64_or();
-        }
-        if !stack_on && !fuel_on {
+    /// The local takes the global's value. Where an exception may have been caught, the stack's level stays the local's.
+    fn reload(&mut self, caught: bool) {
+        if self.plan.global_counter {
             return;
         }
-        self.sink().i64_const(0).i64_lt_s().if_(BlockType::Empty);
-        if fuel_on {
-            self.publish();
+        let (local, global) = (self.locals.counter(), self.global);
+        self.sink().global_get(global);
+        if caught && self.units != 0 {
+            self.sink().i64_const(!STACK_MASK).i64_and();
+            self.sink().local_get(local).i64_const(STACK_MASK).i64_and().i64_or();
         }
-        if stack_on {
-            // Recomputed rather than kept: this code runs at most once.
-            self.sink().global_get(stack_global).i64_const(units).i64_sub().global_set(stack_global);
-        }
+        self.sink().local_set(local);
+    }
+
+    /// Takes the stack rule's units and the first block's price, and looks at both limits with one branch.
+    fn entry(&mut self, fuel: u64) {
+        let (global, units) = (self.global, self.units);
+        self.sink().global_get(global).i64_const(units - price(fuel)).i64_add();
+        self.tee_counter();
+        self.sink().i64_const(if units == 0 { i64::MIN } else { BEYOND }).i64_and();
+        self.sink().i64_const(0).i64_ne().if_(BlockType::Empty);
+        self.publish();
         self.sink().unreachable().end();
+        if self.plan.global_counter && units != 0 {
+            let level = self.locals.level();
+            self.sink().global_get(global).i64_const(STACK_MASK).i64_and().local_set(level);
+        }
+        if let Some(ty) = self.plan.wrapped {
+            self.sink().block(ty);
+        }
     }
 
     fn charge(&mut self, fuel: u64, check: bool) {
+        self.set_level();
         if fuel > 0 {
             self.get_counter();
-            self.sink().i64_const(fuel as i64).i64_sub();
-            if check && !self.plan.global_counter {
-                let local = self.locals.fuel();
-                self.sink().local_tee(local);
+            self.sink().i64_const(price(fuel)).i64_sub();
+            if check {
+                self.tee_counter();
             } else {
                 self.set_counter();
-                if check {
-                    self.get_counter();
-                }
             }
-        } else {
+        } else if check {
             self.get_counter();
         }
         if check {
@@ -214,10 +214,47 @@ impl Writer<'_> {
         }
     }
 
+    /// Where the counter stays in the global, a branch out of the function that was not taken or an exception may have
+    /// left another level there.
+    fn set_level(&mut self) {
+        if self.plan.global_counter && self.units != 0 {
+            let (level, global) = (self.locals.level(), self.global);
+            self.sink().global_get(global).i64_const(!STACK_MASK).i64_and();
+            self.sink().local_get(level).i64_or().global_set(global);
+        }
+    }
+
+    /// Makes the global exact for the caller.
+    fn leave(&mut self, ahead: bool, behind: bool) {
+        let (global, units) = (self.global, self.units);
+        if units == 0 {
+            if ahead {
+                self.publish();
+            }
+            return;
+        }
+        if behind {
+            self.sink().global_get(global);
+        } else {
+            self.get_counter();
+        }
+        self.sink().i64_const(units).i64_sub().global_set(global);
+    }
+
+    fn finish(&mut self, ahead: bool, behind: bool) {
+        self.leave(ahead, behind);
+        if self.plan.wrapped.is_some() {
+            self.sink().end();
+            self.reload(true);
+            self.set_level();
+            self.leave(true, false);
+        }
+    }
+
     /// The global is exact here; the local too unless a call has just returned.
     fn host_check(&mut self, counter_in_global: bool) {
         if counter_in_global {
-            let global = self.globals.fuel;
+            let global = self.global;
             self.sink().global_get(global);
         } else {
             self.get_counter();
@@ -225,7 +262,8 @@ impl Writer<'_> {
         self.sink().i64_const(0).i64_lt_s().if_(BlockType::Empty).unreachable().end();
     }
 
-    /// The length is an unsigned 32-bit number, so that no product leaves 64 bits and the counter cannot wrap.
+    /// The length is an unsigned 32-bit number, so that no product leaves 64 bits and the counter cannot wrap (a test
+    /// of the prices sees to it).
     fn bulk(&mut self, per: u32, every: u32) {
         let length = self.locals.length();
         self.sink().local_set(length);
@@ -237,7 +275,7 @@ impl Writer<'_> {
         if every != 1 {
             self.sink().i64_const(every.into()).i64_div_u();
         }
-        self.sink().i64_sub();
+        self.sink().i64_const(STACK_BITS.into()).i64_shl().i64_sub();
         self.set_counter();
         self.publish();
         self.get_counter();
@@ -273,6 +311,11 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+/// What the counter loses for so much fuel.
+fn price(fuel: u64) -> i64 {
+    counter::with_fuel(fuel.cast_signed())
 }
 
 /// A vector with the same bytes in each lane.

@@ -1,9 +1,13 @@
 //! First pass over a function: finds its metered blocks and decides what is injected where.
 //!
-//! The fuel counter lives in a local inside a function and in the exported global between functions. The global must be
+//! The counter lives in a local inside a function and in the exported global between functions. The global must be
 //! exact whenever anybody else can look at it: at calls, at the function's exits and at every instruction that may trap.
 //! At the borders of metered blocks the local is always exact; within a block three states are possible: both are exact,
 //! the local is ahead (`ahead`), or a call has just returned and only the global is exact (`behind`).
+//!
+//! The counter also holds the stack units in use. A function adds its own where it begins and takes them off wherever it
+//! is left, so that the local always holds the right level. After an exception the global holds the thrower's: where one
+//! is caught, the level comes from the local.
 
 use wasmparser::{Catch, FrameKind, Operator};
 
@@ -20,7 +24,7 @@ struct Label {
     kind: FrameKind,
     /// Some branch leads to its end, which then starts a metered block.
     targeted: bool,
-    /// A catch clause leads to its end: there the counter comes from the global.
+    /// A catch clause leads to its end: there the fuel comes from the global.
     caught: bool,
     /// Longest unchecked line with which its end can be reached by branches.
     distance: u64,
@@ -37,8 +41,8 @@ impl Label {
 /// The state of the pass.
 pub(super) struct Flow {
     pub actions: Vec<Action>,
-    /// The function calls other functions of the module, whose stack rule starts from ours.
-    pub calls: bool,
+    /// An exception may be caught at the function's own label, where nothing could be injected: its body becomes a block.
+    pub wrapped: bool,
     /// The local cannot follow the control flow here: the counter stays in the global.
     pub global_counter: bool,
     imports: u32,
@@ -57,7 +61,7 @@ impl Flow {
     pub fn new(actions: Vec<Action>, imports: u32, imports_escape: bool, at: u32, entry: u64) -> Self {
         let mut flow = Self {
             actions,
-            calls: false,
+            wrapped: false,
             global_counter: false,
             imports,
             imports_escape,
@@ -95,7 +99,8 @@ impl Flow {
         match operator {
             Operator::Call { function_index } => self.before_call(at, *function_index < self.imports, false),
             Operator::CallIndirect { .. } => self.before_call(at, false, self.imports_escape),
-            Operator::Throw { .. } | Operator::ThrowRef | Operator::Return => self.publish(at),
+            Operator::Throw { .. } | Operator::ThrowRef => self.publish(at),
+            Operator::Return => self.push(at, Kind::Leave { ahead: self.ahead, behind: self.behind }),
             Operator::Loop { .. } | Operator::If { .. } | Operator::Else => self.reload(at),
             Operator::Br { relative_depth } => self.before_branch(at, [*relative_depth], false),
             Operator::BrIf { relative_depth } => self.before_branch(at, [*relative_depth], true),
@@ -191,7 +196,7 @@ impl Flow {
     /// Makes the local exact.
     fn reload(&mut self, at: u32) {
         if self.behind {
-            self.push(at, Kind::Reload);
+            self.push(at, Kind::Reload { caught: false });
             self.behind = false;
         }
     }
@@ -201,30 +206,30 @@ impl Flow {
         if import || may_be_import {
             self.push(at, Kind::HostCheck { counter_in_global: self.behind });
         }
-        if !import {
-            self.calls = true;
-            self.push(at, Kind::PassStack);
-        }
     }
 
     fn before_branch(&mut self, at: u32, depths: impl IntoIterator<Item = u32>, falls_through: bool) {
         let mut stays = falls_through;
-        let mut leaves = false;
+        let (mut leaves, mut caught) = (false, false);
         for depth in depths {
             let Some(place) = self.labels.len().checked_sub(depth as usize + 1) else { continue };
             let label = &mut self.labels[place];
-            leaves |= place == 0 || label.caught;
+            leaves |= place == 0;
+            caught |= label.caught;
             stays |= place != 0;
             if label.kind != FrameKind::Loop {
                 label.targeted = true;
                 label.distance = label.distance.max(self.distance);
             }
         }
-        if leaves {
-            self.publish(at);
-        }
         if stays {
             self.reload(at);
+        }
+        if leaves {
+            // Whoever stays goes on with the local.
+            self.push(at, Kind::Leave { ahead: self.ahead, behind: self.behind });
+        } else if caught {
+            self.publish(at);
         }
     }
 
@@ -241,6 +246,7 @@ impl Flow {
             // other ways to the end of an `if`, and a loop's start lies behind us.
             let unpublished = label.targeted && !label.caught && place != 0;
             let passed = matches!(label.kind, FrameKind::Loop | FrameKind::If | FrameKind::Else);
+            self.wrapped |= place == 0;
             self.global_counter |= passed || unpublished;
             label.targeted = true;
             label.caught = true;
@@ -252,10 +258,14 @@ impl Flow {
         let last = self.labels.len() == 1;
         let Some(label) = self.labels.last() else { return };
         let (caught, starts) = (label.caught, starts_block(label));
-        if last || caught {
+        if last {
+            self.push(at, Kind::Finish { ahead: self.ahead, behind: self.behind });
+            return;
+        }
+        if caught {
             self.publish(at);
         }
-        if !last && starts {
+        if starts {
             self.reload(at);
         }
     }
@@ -275,7 +285,7 @@ impl Flow {
         }
         self.reachable = true;
         if label.caught {
-            self.push(next, Kind::Reload);
+            self.push(next, Kind::Reload { caught: true });
         }
         self.open(next, false);
     }

@@ -1,6 +1,7 @@
 //! Validates one function and plans what is injected into it, in a single walk over its instructions.
 
-use wasmparser::{BlockType, FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader};
+use wasm_encoder::BlockType;
+use wasmparser::{self, FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader};
 
 use super::flow::Flow;
 use super::nan::NanFlow;
@@ -13,21 +14,23 @@ use crate::scan::{Body, is_exception, is_exception_heap};
 
 /// What a function must know of its module.
 #[derive(Clone, Copy)]
-pub(super) struct Context {
+pub(super) struct Context<'a> {
     pub imports: u32,
     pub imports_escape: bool,
+    /// For each function type, a block's type with its results.
+    pub block_types: &'a [BlockType],
     pub options: Options,
 }
 
 /// Validates a function and decides what is injected.
 pub(super) fn plan(
     function: Body<'_>,
-    context: Context,
+    context: Context<'_>,
     allocations: FuncValidatorAllocations,
 ) -> (Result<Plan, ProfileError>, FuncValidatorAllocations) {
-    let index = function.validator.index;
+    let (index, ty) = (function.validator.index, function.validator.ty);
     let mut validator = function.validator.into_validator(allocations);
-    let result = walk(&mut validator, &function.body, context).map_err(|error| match error {
+    let result = walk(&mut validator, &function.body, ty, context).map_err(|error| match error {
         Error::Parser(error) => ProfileError::of_parser(&error, Some(index)),
         Error::Off { feature, offset } => ProfileError::Feature { feature, offset, function: Some(index) },
         Error::Limit { what, found, limit, offset } => {
@@ -57,7 +60,7 @@ fn limit(what: &'static str, found: u64, limit: u64, at: usize) -> Result<(), Er
 fn mentions_exceptions(operator: &Operator<'_>) -> bool {
     match operator {
         Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => {
-            matches!(blockty, BlockType::Type(ty) if is_exception(ty))
+            matches!(blockty, wasmparser::BlockType::Type(ty) if is_exception(ty))
         }
         Operator::RefNull { hty } => is_exception_heap(*hty),
         Operator::TypedSelect { ty } => is_exception(ty),
@@ -67,7 +70,7 @@ fn mentions_exceptions(operator: &Operator<'_>) -> bool {
 
 type Validator = wasmparser::FuncValidator<wasmparser::ValidatorResources>;
 
-fn walk(validator: &mut Validator, body: &FunctionBody<'_>, context: Context) -> Result<Plan, Error> {
+fn walk(validator: &mut Validator, body: &FunctionBody<'_>, ty: u32, context: Context<'_>) -> Result<Plan, Error> {
     let start = body.range().start;
     limit("bytes in a function", body.range().len() as u64, FUNCTION_MAX, start)?;
     let parameters = validator.len_locals();
@@ -126,7 +129,7 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, context: Context) ->
     operators.finish()?;
     // The function's own block is counted by the validator as well.
     plan.stack = 1 + (u64::from(locals) + u64::from(deepest)) / 8;
-    plan.calls = flow.calls;
+    plan.wrapped = flow.wrapped.then(|| context.block_types[ty as usize]);
     plan.global_counter = flow.global_counter || context.options.fuel == Counter::Global;
     plan.actions = flow.actions;
     if let Some(nan) = nan {

@@ -1,14 +1,15 @@
 //! Rewrites a module so that its execution is countable (protocol 2, "Determinism profile" and "Fuel").
 //!
 //! What the host of an instrumented module must know:
-//! - [`FUEL_EXPORT`], a mutable `i64`: fuel that is left. It begins at zero, less what the first memory costs. The host
-//!   adds the unit's limit before the first call, which it omits if the sum is below zero, and reads it at the end; below zero means that the limit was passed (status 2), however the program ended. At
-//!   every call of an import it is exact and not negative: the host takes its own price off before it acts, and traps if the
-//!   rest is below zero (after writing it back).
-//! - [`STACK_EXPORT`], a mutable `i64`: what is left of the stack rule. The host writes [`STACK_MAX`](crate::STACK_MAX)
-//!   before *each* call into the module; below zero after a trap means status 4.
+//! - [`COUNTER_EXPORT`], a mutable `i64`: the fuel that is left and the stack units in use, to be read with [`fuel_of`] and
+//!   [`stack_of`]. It begins without fuel, less what the first memory costs. The host adds the unit's limit before the first
+//!   call, which it omits if the sum is below zero, and reads it at the end: fuel below zero means that the limit was passed
+//!   (status 2), however the program ended; after a trap, more stack units than [`STACK_MAX`](crate::STACK_MAX) mean
+//!   status 4. At every call of an import the fuel is exact and not negative: the host takes its own price off with
+//!   [`set_fuel`] before it acts, and traps if the rest is below zero (after writing it back).
 //! - [`START_EXPORT`]: the module's start function, if it had one. The host calls it first, under the same rules.
 
+mod counter;
 mod emit;
 mod flow;
 mod function;
@@ -18,17 +19,17 @@ mod nan;
 mod plan;
 mod webs;
 
+pub use counter::{fuel_of, set_fuel, stack_of, with_fuel};
+
 use crate::info::ModuleInfo;
 use crate::profile::ProfileError;
 
 /// Version of what is injected and of the fuel table; part of the chain's rules and of every cache key.
-pub const INSTRUMENTER_VERSION: u32 = 4;
+pub const INSTRUMENTER_VERSION: u32 = 5;
 /// Names with this prefix belong to the instrumenter.
 pub const RESERVED_PREFIX: &str = "__noria_";
-/// Exported mutable `i64` global: fuel left, negative once the limit was passed.
-pub const FUEL_EXPORT: &str = "__noria_fuel";
-/// Exported mutable `i64` global: stack units left, negative after the stack limit was hit.
-pub const STACK_EXPORT: &str = "__noria_stack";
+/// Exported mutable `i64` global: fuel left and stack units in use.
+pub const COUNTER_EXPORT: &str = "__noria_counter";
 /// Exported function without parameters and results: the delivered module's start function.
 pub const START_EXPORT: &str = "__noria_start";
 
@@ -42,7 +43,7 @@ pub enum NanRule {
     Injected,
 }
 
-/// Where the fuel counter is kept while a function runs.
+/// Where the counter is kept while a function runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Counter {
     /// In a local, written to the exported global whenever anybody could look at it.
@@ -59,7 +60,7 @@ pub enum Counter {
 pub struct Options {
     /// How fuel is counted.
     pub fuel: Counter,
-    /// Enforce the stack rule. Off only to measure what it costs.
+    /// Enforce the stack rule, which needs the counter. Off only to measure what it costs.
     pub stack: bool,
     /// Who applies the NaN rule.
     pub nan: NanRule,

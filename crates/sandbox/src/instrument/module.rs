@@ -3,19 +3,20 @@
 use rayon::prelude::*;
 use wasm_encoder::{
     ConstExpr, Encode, GlobalSection, GlobalType, MemorySection, MemoryType, Module, RawSection, RefType, Section,
-    TableSection, TableType, ValType,
+    TableSection, TableType, TypeSection, ValType,
 };
 use wasmparser::FuncValidatorAllocations;
 
-use super::emit::{self, Globals};
+use super::emit;
 use super::function::{self, Context};
-use super::{FUEL_EXPORT, Instrumented, Options, STACK_EXPORT, START_EXPORT};
+use super::{COUNTER_EXPORT, Instrumented, Options, START_EXPORT, counter};
 use crate::prices;
-use crate::profile::{FUNCTION_MAX, MEMORY_MAX_PAGES, ProfileError, STACK_MAX, TABLE_MAX};
+use crate::profile::{FUNCTION_MAX, MEMORY_MAX_PAGES, ProfileError, TABLE_MAX};
 use crate::scan::{self, Body, Scan};
 
 /// Section ids of the binary format.
 mod id {
+    pub const TYPE: u8 = 1;
     pub const TABLE: u8 = 4;
     pub const MEMORY: u8 = 5;
     pub const GLOBAL: u8 = 6;
@@ -31,14 +32,19 @@ const CHUNK: usize = 64;
 
 pub(super) fn rewrite(module: &[u8], options: Options) -> Result<Instrumented, ProfileError> {
     let mut scan = scan::scan(module)?;
-    let globals = Globals { fuel: scan.globals, stack: scan.globals + 1 };
-    let context = Context { imports: scan.info.imports.len() as u32, imports_escape: scan.imports_escape, options };
-    let code = functions(std::mem::take(&mut scan.bodies), context, globals)?;
+    let bodies = std::mem::take(&mut scan.bodies);
+    let context = Context {
+        imports: scan.info.imports.len() as u32,
+        imports_escape: scan.imports_escape,
+        block_types: &scan.block_types,
+        options,
+    };
+    let code = functions(bodies, context, scan.globals)?;
     scan.info.instructions = code.iter().map(|chunk| chunk.instructions).sum();
     scan.info.simd = code.iter().any(|chunk| chunk.simd);
     scan.info.relaxed_simd = code.iter().any(|chunk| chunk.relaxed_simd);
     scan.info.exceptions |= code.iter().any(|chunk| chunk.exceptions);
-    let bytes = assemble(module, &scan, globals, &code);
+    let bytes = assemble(module, &scan, &code);
     Ok(Instrumented { bytes, info: scan.info })
 }
 
@@ -53,7 +59,7 @@ struct Chunk {
 }
 
 /// Validates and rewrites all functions, on all cores. Of several errors the first in the module is reported.
-fn functions(bodies: Vec<Body<'_>>, context: Context, globals: Globals) -> Result<Vec<Chunk>, ProfileError> {
+fn functions(bodies: Vec<Body<'_>>, context: Context<'_>, counter: u32) -> Result<Vec<Chunk>, ProfileError> {
     let chunks: Vec<Result<Chunk, ProfileError>> = bodies
         .into_par_iter()
         .chunks(CHUNK)
@@ -64,7 +70,7 @@ fn functions(bodies: Vec<Body<'_>>, context: Context, globals: Globals) -> Resul
                 let (plan, returned) = function::plan(function, context, std::mem::take(allocations));
                 *allocations = returned;
                 let plan = plan?;
-                let length = emit::emit(body.as_bytes(), &plan, globals, context.options, &mut chunk.bytes);
+                let length = emit::emit(body.as_bytes(), &plan, counter, context.options, &mut chunk.bytes);
                 if length as u64 > FUNCTION_MAX {
                     return Err(ProfileError::Limit {
                         what: "bytes in an instrumented function",
@@ -85,7 +91,7 @@ fn functions(bodies: Vec<Body<'_>>, context: Context, globals: Globals) -> Resul
     chunks.into_iter().collect()
 }
 
-fn assemble(module: &[u8], scan: &Scan<'_>, globals: Globals, code: &[Chunk]) -> Vec<u8> {
+fn assemble(module: &[u8], scan: &Scan<'_>, code: &[Chunk]) -> Vec<u8> {
     let mut out = Module::new().finish();
     let code_bytes: usize = code.iter().map(|chunk| chunk.bytes.len()).sum();
     out.reserve(code_bytes + module.len() / 2);
@@ -93,13 +99,17 @@ fn assemble(module: &[u8], scan: &Scan<'_>, globals: Globals, code: &[Chunk]) ->
     for section in &scan.sections {
         let contents = &module[section.range.clone()];
         // Sections come in a fixed order; ours go in where the module has none of their kind.
-        injected.before(order(section.id), scan, globals, &mut out);
+        injected.before(order(section.id), scan, &mut out);
         match section.id {
+            id::TYPE if !scan.more_types.is_empty() => {
+                let (count, more) = more_types(scan);
+                with_more(id::TYPE, scan.types, contents, count, &more, &mut out);
+            }
             id::TABLE => tables(scan).append_to(&mut out),
             id::MEMORY => memory(scan).append_to(&mut out),
-            id::GLOBAL => with_more(id::GLOBAL, scan.globals, contents, 2, &our_globals(scan), &mut out),
+            id::GLOBAL => with_more(id::GLOBAL, scan.globals, contents, 1, &our_globals(scan), &mut out),
             id::EXPORT => {
-                let (count, ours) = our_exports(scan, globals);
+                let (count, ours) = our_exports(scan);
                 with_more(id::EXPORT, scan.exports, contents, count, &ours, &mut out);
             }
             id::START => {}
@@ -109,7 +119,7 @@ fn assemble(module: &[u8], scan: &Scan<'_>, globals: Globals, code: &[Chunk]) ->
         injected.globals |= section.id == id::GLOBAL;
         injected.exports |= section.id == id::EXPORT;
     }
-    injected.before(u8::MAX, scan, globals, &mut out);
+    injected.before(u8::MAX, scan, &mut out);
     out
 }
 
@@ -129,13 +139,13 @@ struct Injected {
 }
 
 impl Injected {
-    fn before(&mut self, place: u8, scan: &Scan<'_>, globals: Globals, out: &mut Vec<u8>) {
+    fn before(&mut self, place: u8, scan: &Scan<'_>, out: &mut Vec<u8>) {
         if !self.globals && place > order(id::GLOBAL) {
-            with_more(id::GLOBAL, 0, &[0], 2, &our_globals(scan), out);
+            with_more(id::GLOBAL, 0, &[0], 1, &our_globals(scan), out);
             self.globals = true;
         }
         if !self.exports && place > order(id::EXPORT) {
-            let (count, ours) = our_exports(scan, globals);
+            let (count, ours) = our_exports(scan);
             with_more(id::EXPORT, 0, &[0], count, &ours, out);
             self.exports = true;
         }
@@ -152,23 +162,31 @@ fn with_more(section: u8, count: u32, contents: &[u8], added: u32, items: &[u8],
     RawSection { id: section, data: &data }.append_to(out);
 }
 
-/// The two counters: no fuel until the host grants some, and the whole stack.
+/// The counter: no fuel until the host grants some, and no stack in use.
 /// The first memory is paid for like one that has grown to that size: the counter begins below zero by so much.
 fn our_globals(scan: &Scan<'_>) -> Vec<u8> {
     let pages = scan.info.memory.map_or(0, |memory| memory.initial_pages.min(MEMORY_MAX_PAGES));
     let price = if pages > 0 { prices::by_name("memory_grow").of(pages) } else { 0 };
     let mut section = GlobalSection::new();
     let ty = GlobalType { val_type: ValType::I64, mutable: true, shared: false };
-    section.global(ty, &ConstExpr::i64_const(-(price as i64))).global(ty, &ConstExpr::i64_const(STACK_MAX as i64));
+    section.global(ty, &ConstExpr::i64_const(counter::with_fuel(-price.cast_signed())));
     items(&section)
 }
 
-fn our_exports(scan: &Scan<'_>, globals: Globals) -> (u32, Vec<u8>) {
+fn our_exports(scan: &Scan<'_>) -> (u32, Vec<u8>) {
     let mut section = wasm_encoder::ExportSection::new();
-    section.export(FUEL_EXPORT, wasm_encoder::ExportKind::Global, globals.fuel);
-    section.export(STACK_EXPORT, wasm_encoder::ExportKind::Global, globals.stack);
+    section.export(COUNTER_EXPORT, wasm_encoder::ExportKind::Global, scan.globals);
     if let Some(start) = scan.start {
         section.export(START_EXPORT, wasm_encoder::ExportKind::Func, start);
+    }
+    (section.len(), items(&section))
+}
+
+/// Types of blocks that functions become, where the module has none like them.
+fn more_types(scan: &Scan<'_>) -> (u32, Vec<u8>) {
+    let mut section = TypeSection::new();
+    for results in &scan.more_types {
+        section.ty().function([], results.iter().copied());
     }
     (section.len(), items(&section))
 }

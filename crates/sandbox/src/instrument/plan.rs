@@ -1,5 +1,6 @@
 //! What the first pass decides and the second writes.
 
+use wasm_encoder::BlockType;
 use wasmparser::Operator;
 
 use crate::operators::Shape;
@@ -20,12 +21,14 @@ pub(super) enum Kind {
     Charge { fuel: u64, check: bool },
     /// The global takes the local's value.
     Publish,
-    /// The local takes the global's value.
-    Reload,
+    /// The local takes the global's value, except for the stack's level where an exception may have been caught.
+    Reload { caught: bool },
     /// Looks at the limit before the host may act.
     HostCheck { counter_in_global: bool },
-    /// Tells a callee how much stack is left.
-    PassStack,
+    /// The function may be left here: the global becomes exact, without the function's own stack units.
+    Leave { ahead: bool, behind: bool },
+    /// The function's last `end`, the end of the injected block if there is one.
+    Finish { ahead: bool, behind: bool },
     /// Pays for the length on top of the stack, and looks at the limit.
     Bulk { per: u32, every: u32 },
     /// Gives a NaN on top of the stack its canonical bits, if `needed`.
@@ -59,8 +62,8 @@ pub(super) struct Plan {
     pub locals: u32,
     /// Units of the stack rule that one call takes.
     pub stack: u64,
-    /// The function calls others.
-    pub calls: bool,
+    /// The body becomes a block of this type, with code of ours after it.
+    pub wrapped: Option<BlockType>,
     /// The counter stays in the global.
     pub global_counter: bool,
     pub instructions: u64,

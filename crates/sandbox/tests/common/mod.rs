@@ -7,7 +7,9 @@ pub mod naive;
 
 use std::sync::LazyLock;
 
-use noria_sandbox::{FUEL_EXPORT, Options, STACK_EXPORT, STACK_MAX, START_EXPORT, instrument_with};
+use noria_sandbox::{
+    COUNTER_EXPORT, Options, STACK_MAX, START_EXPORT, fuel_of, instrument_with, set_fuel, stack_of, with_fuel,
+};
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 use wasmtime::{Caller, Config, Engine, Extern, Func, Instance, Linker, Module, Store, Trap, Val, ValType};
@@ -19,7 +21,7 @@ pub struct End {
     pub results: Option<Vec<u128>>,
     /// What the fuel counter said, if the module has one.
     pub fuel_left: Option<i64>,
-    /// What the stack counter said, if the module has one.
+    /// What is left of the stack rule, if the module counts it; negative if too little was there.
     pub stack_left: Option<i64>,
     /// The thread's own stack was too small, which says nothing about the module.
     pub machine_failed: bool,
@@ -66,10 +68,13 @@ impl Guest {
                     Some(Val::I64(value)) => *value,
                     _ => 0,
                 };
-                let counter = caller.get_export(FUEL_EXPORT).and_then(Extern::into_global);
+                let ours = caller.get_export(COUNTER_EXPORT).and_then(Extern::into_global);
+                let counter = ours.or_else(|| caller.get_export(naive::FUEL_EXPORT).and_then(Extern::into_global));
                 let fuel = counter.map_or(0, |counter| {
-                    let fuel = counter.get(&mut caller).i64().expect("the counter is an i64");
-                    counter.set(&mut caller, Val::I64(fuel - 7)).expect("the counter is mutable");
+                    let value = counter.get(&mut caller).i64().expect("the counter is an i64");
+                    let fuel = if ours.is_some() { fuel_of(value) } else { value };
+                    let rest = if ours.is_some() { set_fuel(value, fuel - 7) } else { fuel - 7 };
+                    counter.set(&mut caller, Val::I64(rest)).expect("the counter is mutable");
                     fuel
                 });
                 caller.data_mut().push((first, fuel));
@@ -86,8 +91,8 @@ impl Guest {
 
     /// Calls an export with zeroes, or with `arguments`, after granting `fuel`.
     pub fn call(&mut self, name: &str, arguments: &[Val], fuel: i64) -> End {
-        self.set(FUEL_EXPORT, fuel);
-        self.set(STACK_EXPORT, STACK_MAX as i64);
+        self.set(naive::FUEL_EXPORT, fuel);
+        self.set(COUNTER_EXPORT, with_fuel(fuel));
         let function = self.instance.get_func(&mut self.store, name).unwrap_or_else(|| panic!("no export {name}"));
         let ty = function.ty(&self.store);
         let zeroes: Vec<Val> = ty.params().map(|ty| zero(&ty)).collect();
@@ -97,10 +102,13 @@ impl Guest {
         let trap = done.as_ref().err().and_then(|error| error.downcast_ref::<Trap>());
         let machine_failed = trap == Some(&Trap::StackOverflow);
         let memory = self.instance.exports(&mut self.store).find_map(|export| export.into_memory());
+        let counter = self.get(COUNTER_EXPORT);
+        let used = counter.map(stack_of);
+        assert!(done.is_err() || used.is_none_or(|used| used == 0), "{used:?} stack units are left in use");
         End {
             results: done.is_ok().then(|| results.iter().map(bits).collect()),
-            fuel_left: self.get(FUEL_EXPORT),
-            stack_left: self.get(STACK_EXPORT),
+            fuel_left: counter.map(fuel_of).or_else(|| self.get(naive::FUEL_EXPORT)),
+            stack_left: used.map(|used| STACK_MAX.cast_signed() - used.cast_signed()),
             machine_failed,
             memory: memory.map_or_else(Vec::new, |memory| memory.data(&self.store).to_vec()),
             host_calls: std::mem::take(self.store.data_mut()),

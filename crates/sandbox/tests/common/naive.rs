@@ -1,12 +1,15 @@
 //! A second instrumentation, as simple as can be: pays for every single instruction in a global just before it runs, and
 //! canonicalises the result of every single float instruction at once.
 
-use noria_sandbox::{FUEL_EXPORT, prices};
+use noria_sandbox::prices;
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, Encode, ExportKind, ExportSection, Function, GlobalSection, GlobalType,
     Instruction, Module, RawSection, ValType,
 };
 use wasmparser::{FunctionBody, Operator, Parser, Payload};
+
+/// Exported mutable `i64` global: fuel left.
+pub const FUEL_EXPORT: &str = "naive_fuel";
 
 #[derive(Clone, Copy)]
 pub struct Naive {

@@ -1,5 +1,5 @@
 // Runs instrumented modules on V8 and compares every step that can be seen from outside with what another engine did: each
-// host call with its arguments, the fuel counter and the whole memory at that moment, and the same at the end.
+// host call with its arguments, the counter and the whole memory at that moment, and the same at the end.
 //
 // node replay.mjs FOLDER: takes FOLDER/*.json, each with its module beside it; prints one line of JSON for each.
 
@@ -30,10 +30,10 @@ function replay(module, record) {
     if (!call) throw new Different(`host call ${next} was not recorded: ${name}`);
     const given = values.map((v) => (typeof v === "bigint" ? BigInt.asUintN(64, v) : v >>> 0).toString());
     same(`host call ${next}`, `${name}(${given})`, call.what);
-    same(`fuel at host call ${next}`, exported(record.fuel).value.toString(), call.before);
+    same(`counter at host call ${next}`, exported(record.counter).value.toString(), call.before);
     same(`memory at host call ${next}`, digest(memory()), call.memory);
     for (const [at, bytes] of call.writes) Buffer.from(memory().buffer).write(bytes, at, "hex");
-    exported(record.fuel).value = BigInt(call.after);
+    exported(record.counter).value = BigInt(call.after);
     if (call.answer === null) throw new Stopped();
     return call.answer;
   };
@@ -48,12 +48,11 @@ function replay(module, record) {
     same("the end", "never began", record.end);
     return;
   }
-  const fuel = exported(record.fuel).value + BigInt(record.limit);
-  exported(record.fuel).value = fuel;
+  const counter = exported(record.counter).value + BigInt(record.granted);
+  exported(record.counter).value = counter;
   let end = "returned";
   let result = "";
-  for (const entry of fuel < 0n ? [] : record.entries) {
-    exported(record.stack).value = BigInt(record.stackMax);
+  for (const entry of counter < 0n ? [] : record.entries) {
     try {
       const value = exported(entry)();
       if (typeof value === "number") result = value.toString();
@@ -66,8 +65,7 @@ function replay(module, record) {
   }
   same("the end", end, record.end);
   same("host calls", next, record.calls.length);
-  same("fuel at the end", exported(record.fuel).value.toString(), record.left);
-  same("stack at the end", exported(record.stack).value.toString(), record.stackLeft);
+  same("counter at the end", exported(record.counter).value.toString(), record.left);
   same("memory at the end", digest(memory()), record.memory);
   if (record.result !== "") same("the result", result, Number(record.result).toString());
 }

@@ -12,7 +12,7 @@ from noria.primitives.keys import InvalidKey, recover_address
 from noria.primitives.types import ZERO_HASH, Address, Hash32, Signature, Wei
 from noria.work.batches import Batch, BatchError, build_batch
 from noria.work.ids import BlobId, UnitId, blob_id
-from noria.work.receipts import Receipt, ReceiptError, Status, WeightRules, status_of
+from noria.work.receipts import FuelMismatch, Receipt, ReceiptError, WeightRules, check_fuel, status_of
 
 
 class Lie(Exception):
@@ -131,10 +131,10 @@ def check_result(
 
 
 def _check_fuel(receipt: Receipt, fuel_limit: int) -> None:
-    if receipt.fuel > fuel_limit:
-        raise Lie(f"a receipt has {receipt.fuel} fuel, above its unit's limit of {fuel_limit}")
-    if receipt.status is Status.OUT_OF_FUEL and receipt.fuel != fuel_limit:
-        raise Lie(f"a unit out of fuel burns its limit of {fuel_limit}, not {receipt.fuel}")
+    try:
+        check_fuel(receipt, fuel_limit)
+    except FuelMismatch as error:
+        raise Lie(str(error)) from None
 
 
 def is_signed_by(receipt: Receipt, signature: bytes, miner: Address) -> bool:
