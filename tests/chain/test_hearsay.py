@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from noria.chain import certificates, vote_pool
+from noria.chain import certificates, hearsay, offences, vote_pool
 from noria.chain.certificates import CheckState
 from noria.chain.findings import Finding, Ignored
-from noria.chain.offences import EvidencePool
+from noria.chain.offences import EACH_MAX, EvidencePool
 from noria.chain.vote_pool import VOTES_MAX, VotePool
 from noria.consensus.alarms import Alarm, alarm_message, encode_alarm
 from noria.consensus.parameters import DEVNET
-from noria.consensus.slashing import AttributedVote, VoteEvidence, encode_evidence, slashed
+from noria.consensus.slashing import (
+    AttributedVote,
+    VoteEvidence,
+    check_evidence,
+    encode_evidence,
+    slashed,
+)
 from noria.consensus.slots import epoch_of
 from noria.consensus.state import MinerRecord
 from noria.consensus.validity import Accepted
@@ -36,11 +45,16 @@ def vote(source: int, target: int, which: int = 0) -> Vote:
     return Vote(Checkpoint(source, ROOT), Checkpoint(target, Hash32(which.to_bytes(32, "big"))))
 
 
-def twice(number: int, target: int) -> VoteEvidence:
-    """A miner's two votes for one epoch."""
+def twice(*numbers: int, target: int, which: int = 1) -> VoteEvidence:
+    """Two votes of one or more miners for one epoch."""
+    miners = sorted(numbers, key=lambda number: MINERS[number])
     signed = (
-        AttributedVote(it, (MINERS[number],), FAKE.sign(bls_key(number), vote_message(ROOT, it)))
-        for it in (vote(0, target), vote(0, target, 1))
+        AttributedVote(
+            it,
+            tuple(MINERS[number] for number in miners),
+            FAKE.aggregate([FAKE.sign(bls_key(number), vote_message(ROOT, it)) for number in miners]),
+        )
+        for it in (vote(0, target), vote(0, target, which))
     )
     return VoteEvidence(*signed)
 
@@ -116,22 +130,125 @@ def test_voters_for_anything_do_not_drive_out_what_a_block_may_include(
 def test_offences_of_the_future_do_not_stand_before_those_of_the_present() -> None:
     pool = EvidencePool()
     for number in range(16):
-        pool.add(twice(number, 2**60))
-    pool.add(twice(19, 3))
+        pool.add(DEVNET, twice(number, target=2**60))
+    pool.add(DEVNET, twice(19, target=3))
     chosen, guilty = pool.select(DEVNET, FAKE, ROOT, STATE, 3)
-    assert (chosen, guilty) == ((twice(19, 3),), (MINERS[19],))
+    assert (chosen, guilty) == ((twice(19, target=3),), (MINERS[19],))
 
 
 def test_what_the_next_epoch_can_punish_waits_and_what_is_paid_for_goes() -> None:
     pool = EvidencePool()
-    for evidence in (twice(0, 3), twice(1, 3), twice(1, 4)):
-        pool.add(evidence)
+    pieces = [twice(0, target=3), twice(1, target=3), twice(1, target=4)]
+    for evidence in pieces:
+        pool.add(DEVNET, evidence)
     records = {**STATE.records, MINERS[1]: slashed(DEVNET, STATE.records[MINERS[1]], 3)}
     state = replace(STATE, records=records)
     pool.prune(DEVNET, FAKE, ROOT, state, 3)
-    assert [pool.has(it) for it in (twice(0, 3), twice(1, 3), twice(1, 4))] == [True, False, True]
+    assert [pool.has(it) for it in pieces] == [True, False, True]
     assert pool.select(DEVNET, FAKE, ROOT, state, 3)[1] == (MINERS[0],)
     assert pool.select(DEVNET, FAKE, ROOT, state, 4)[1] == tuple(sorted(MINERS[:2]))
+
+
+def test_whoever_offends_again_and_again_leaves_room_for_what_others_have_done() -> None:
+    pool = EvidencePool()
+    pool.add(DEVNET, twice(0, target=3))
+    for which in range(1, 1_000):
+        evidence = twice(1, target=3, which=which)
+        assert pool.wants(DEVNET, evidence) is (which <= EACH_MAX)
+        pool.add(DEVNET, evidence)
+    pool.add(DEVNET, twice(2, target=3))
+    assert pool.has(twice(0, target=3))
+    assert pool.has(twice(2, target=3))
+    assert len(pool) == EACH_MAX + 2
+    # What accuses somebody else beside it is not enough of the same.
+    both = twice(1, 3, target=3)
+    assert pool.wants(DEVNET, both)
+    pool.add(DEVNET, both)
+    assert pool.has(both)
+    assert pool.select(DEVNET, FAKE, ROOT, STATE, 3)[1] == tuple(sorted(MINERS[:4]))
+
+
+def test_of_one_miners_offences_those_are_kept_that_can_be_punished_first() -> None:
+    pool = EvidencePool()
+    late = [twice(1, target=5, which=which) for which in range(1, EACH_MAX + 1)]
+    for evidence in late:
+        pool.add(DEVNET, evidence)
+    assert not pool.wants(DEVNET, twice(1, target=6))
+    assert not pool.select(DEVNET, FAKE, ROOT, STATE, 4)[1]
+    early = twice(1, target=4)
+    assert pool.wants(DEVNET, early)
+    pool.add(DEVNET, early)
+    assert [pool.has(it) for it in (early, *late)] == [True] * EACH_MAX + [False]
+    assert pool.select(DEVNET, FAKE, ROOT, STATE, 4)[1] == (MINERS[1],)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sets(st.integers(0, 7), min_size=1, max_size=3), st.integers(1, 3), st.integers(1, 6)),
+        max_size=60,
+    )
+)
+def test_about_everybody_who_was_accused_something_is_kept(
+    offended: list[tuple[set[int], int, int]],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(offences, "POOL_MAX", 8)
+        pool, accused = EvidencePool(), set[int]()
+        for numbers, target, which in offended:
+            evidence = twice(*numbers, target=target, which=which)
+            known, wanted = pool.has(evidence), pool.wants(DEVNET, evidence)
+            assert pool.add(DEVNET, evidence) is pool.has(evidence)
+            accused |= numbers
+            assert known or wanted or not pool.has(evidence)
+            assert len(pool) <= 8
+            kept = [piece.accused for piece in pool._pool.values()]
+            assert {miner for miners in kept for miner in miners} == {MINERS[n] for n in accused}
+            assert pool._about == Counter(miner for miners in kept for miner in miners)
+
+
+def test_a_flood_of_one_miners_offences_is_neither_checked_nor_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[object] = []
+
+    def check(*about: Any) -> Any:
+        checked.append(about)
+        return check_evidence(*about)
+
+    monkeypatch.setattr(hearsay, "check_evidence", check)
+
+    async def story() -> None:
+        network = await running(fast_network(tmp_path))
+        await network.run_to(20)
+        node = network.nodes[0]
+        root = node.chain.rules.genesis_root
+
+        def offence(number: int, which: int) -> bytes:
+            votes = (vote(0, 1), vote(0, 1, which))
+            signed = (
+                AttributedVote(it, (drawn.address(number),), FakeKey(number).sign(vote_message(root, it)))
+                for it in votes
+            )
+            return encode_evidence([VoteEvidence(*signed)])
+
+        assert isinstance(await node.hearsay.judge_evidence(offence(2, 1)), Accepted)
+        flood = [await node.hearsay.judge_evidence(offence(3, which)) for which in range(1, 400)]
+        assert [isinstance(finding, Accepted) for finding in flood].count(True) == EACH_MAX
+        assert all(isinstance(finding, Ignored) for finding in flood[EACH_MAX:])
+        assert len(checked) == 1 + EACH_MAX
+        # Also what the node finds out by itself.
+        node.said.clear()
+        for which in range(1, 50):
+            cast = vote(0, 1, 1_000 + which)
+            signature = FakeKey(3).sign(vote_message(root, cast))
+            await node.hearsay.take_vote(SignedVote(cast, drawn.address(3), signature))
+        assert not [kind for kind, _ in node.said if kind == "evidence"]
+        await network.run_to(40)
+        for number in (2, 3):
+            assert state_of(node).miners[drawn.address(number)].slashed_epoch == 1
+        await network.stop()
+
+    run_virtually(story())
 
 
 def test_nodes_take_no_evidence_of_an_offence_that_is_far_off(tmp_path: Path) -> None:

@@ -203,12 +203,14 @@ class Hearsay:
         if len(items) != 1:
             return Rejected("WrongShape", f"{len(items)} pieces of evidence in one message", False)
         (evidence,) = items
+        rules = self._chain.rules
         if self.evidence.has(evidence):
             return Known()
+        if not self.evidence.wants(rules.parameters, evidence):
+            return Ignored("there is enough evidence about whom it accuses")
         view = self._chain.tree.view(self._chain.head.root)
         if view is None:
             return Postponed("HeadUnknown", "the head is changing")
-        rules = self._chain.rules
         # As with votes, the next epoch may have begun elsewhere.
         epoch = epoch_of(rules.parameters, self._chain.slot) + 1
         about = (rules.parameters, rules.scheme, rules.genesis_root, view.state)
@@ -220,12 +222,14 @@ class Hearsay:
             return Rejected(type(error).__name__, str(error), False)
         if self.evidence.has(evidence):
             return Known()
-        self.evidence.add(evidence)
+        if not self.evidence.add(rules.parameters, evidence):
+            return Ignored("there is enough evidence about whom it accuses")
         return Accepted()
 
     def _accuse(self, found: Sequence[Evidence]) -> None:
+        parameters = self._chain.rules.parameters
         for evidence in found:
-            if self.evidence.has(evidence):
+            if self.evidence.has(evidence) or not self.evidence.add(parameters, evidence):
                 continue
             _log.warning(
                 "offence_noticed",
@@ -233,7 +237,6 @@ class Hearsay:
                 miners=["0x" + miner.hex() for miner in accused(evidence)[:GUILTY_TOLD]],
                 evidence=evidence_id(evidence).hex(),
             )
-            self.evidence.add(evidence)
             self.mouth.say_evidence(encode_evidence([evidence]))
 
     # ------------------------------------------------------------ alarms
@@ -253,10 +256,9 @@ class Hearsay:
         known, view = chain.tree.get(alarm.block_root), chain.tree.view(chain.head.root)
         if known is None or view is None or known.certificate is None:
             return Ignored("no block with a certificate that may still matter")
-        snapshot = await chain.importer.thread(
-            snapshot_of, view, epoch_of(chain.rules.parameters, known.node.slot)
-        )
+        epoch = epoch_of(chain.rules.parameters, known.node.slot)
         try:
+            snapshot = await chain.importer.thread(snapshot_of, view, epoch)
             await chain.importer.thread(
                 check_alarm, chain.rules.scheme, chain.rules.genesis_root, snapshot, alarm
             )
@@ -264,6 +266,8 @@ class Hearsay:
             return Ignored(str(error))
         except WrongVoteSignature as error:
             return Rejected(type(error).__name__, str(error), False)
+        except NotYet as error:
+            return Postponed(type(error).__name__, str(error))
         # Others of the same signer may have been looked at meanwhile.
         unheard = why_unheard(self._alarm_record, alarm, self._epoch, self._is_pending)
         if unheard is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 from noria.consensus.headers import SignedHeader
@@ -20,6 +21,7 @@ from noria.consensus.slashing import (
     check_evidence,
     double_proposal,
     encode_evidence,
+    epoch_of_offence,
     slashable,
 )
 from noria.consensus.state import StateView
@@ -31,6 +33,8 @@ PROPOSALS_MAX: Final = 8192
 VOTERS_MAX: Final = 4096
 VOTES_PER_VOTER: Final = 128
 POOL_MAX: Final = 256
+EACH_MAX: Final = 4
+"""Pieces about one miner: whoever offends again and again leaves room for what others have done."""
 
 
 class OffenceWatch:
@@ -73,11 +77,25 @@ class OffenceWatch:
         return list(found.values())
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Evidence, whom it accuses, and the epoch of their offence."""
+
+    evidence: Evidence
+    accused: tuple[Address, ...]
+    epoch: int
+
+
 class EvidencePool:
-    """Evidence that no block of the chain has yet."""
+    """Evidence that no block of the chain has yet.
+
+    Of what there is about one miner the earliest offences are kept, which can be punished first, and of those
+    what came first.
+    """
 
     def __init__(self) -> None:
-        self._pool: OrderedDict[Hash32, Evidence] = OrderedDict()
+        self._pool: OrderedDict[Hash32, _Piece] = OrderedDict()
+        self._about: Counter[Address] = Counter()
 
     def __len__(self) -> int:
         """Return how many pieces there are."""
@@ -87,11 +105,50 @@ class EvidencePool:
         """Tell whether a piece is here."""
         return evidence_id(evidence) in self._pool
 
-    def add(self, evidence: Evidence) -> None:
-        """Keep a checked piece."""
-        self._pool[evidence_id(evidence)] = evidence
+    def wants(self, parameters: ChainParameters, evidence: Evidence) -> bool:
+        """Tell whether a piece that is not here would be kept: there may be enough about all it accuses.
+
+        One that accuses nobody is no evidence, as its check will tell.
+        """
+        piece = _piece(parameters, evidence)
+        miners = set(piece.accused)
+        if not miners or any(self._about[miner] < EACH_MAX for miner in miners):
+            return True
+        return any(
+            other.epoch > piece.epoch
+            and all(self._about[miner] + (miner in miners) > EACH_MAX for miner in other.accused)
+            for other in self._pool.values()
+        )
+
+    def add(self, parameters: ChainParameters, evidence: Evidence) -> bool:
+        """Keep a checked piece if it is wanted; return whether it is kept."""
+        key = evidence_id(evidence)
+        if key in self._pool:
+            return True
+        piece = _piece(parameters, evidence)
+        self._pool[key] = piece
+        self._about.update(piece.accused)
+        while (spare := self._spare(EACH_MAX)) is not None:
+            self._remove(spare)
         while len(self._pool) > POOL_MAX:
-            self._pool.popitem(last=False)
+            self._remove(self._spare(1) or next(iter(self._pool)))
+        return key in self._pool
+
+    def _spare(self, each: int) -> Hash32 | None:
+        """Return the latest offence of those about miners on each of whom there are more than so many."""
+        found: Hash32 | None = None
+        for key, piece in self._pool.items():
+            is_latest = found is None or piece.epoch >= self._pool[found].epoch
+            if is_latest and all(self._about[miner] > each for miner in piece.accused):
+                found = key
+        return found
+
+    def _remove(self, key: Hash32) -> None:
+        accused = self._pool.pop(key).accused
+        self._about.subtract(accused)
+        for miner in accused:
+            if not self._about[miner]:
+                del self._about[miner]
 
     def prune(
         self,
@@ -102,13 +159,13 @@ class EvidencePool:
         epoch: int,
     ) -> None:
         """Forget what convicts nobody any more in a final state; keep what may still do so after an epoch."""
-        for key, evidence in list(self._pool.items()):
+        for key, piece in list(self._pool.items()):
             try:
-                check_evidence(parameters, scheme, genesis_root, state, evidence, epoch)
+                check_evidence(parameters, scheme, genesis_root, state, piece.evidence, epoch)
             except FutureOffence:
                 continue
             except EvidenceError:
-                del self._pool[key]
+                self._remove(key)
 
     def select(
         self,
@@ -121,7 +178,7 @@ class EvidencePool:
         """Return what a block of an epoch on a state may carry, and whom it convicts, ascending."""
         chosen: list[Evidence] = []
         convicted: set[Address] = set()
-        for evidence in list(self._pool.values()):
+        for evidence in [piece.evidence for piece in self._pool.values()]:
             if len(chosen) == EVIDENCE_ITEMS_MAX:
                 break
             try:
@@ -133,6 +190,10 @@ class EvidencePool:
             chosen.append(evidence)
             convicted.update(guilty)
         return tuple(chosen), tuple(sorted(convicted))
+
+
+def _piece(parameters: ChainParameters, evidence: Evidence) -> _Piece:
+    return _Piece(evidence, accused(evidence), epoch_of_offence(parameters, evidence))
 
 
 def accused(evidence: Evidence) -> tuple[Address, ...]:

@@ -149,6 +149,14 @@ def punishable(record: MinerRecord | None, offence_epoch: int) -> bool:
     return record is not None and (record.slashed_epoch is None or offence_epoch > record.slashed_epoch)
 
 
+def epoch_of_offence(parameters: ChainParameters, evidence: Evidence) -> int:
+    """Return the epoch that dates an offence (protocol 4.8)."""
+    if isinstance(evidence, ProposalEvidence):
+        return epoch_of(parameters, evidence.first.header.slot)
+    # The later of the two made it an offence.
+    return max(evidence.first.vote.target.epoch, evidence.second.vote.target.epoch)
+
+
 def check_evidence(
     parameters: ChainParameters,
     scheme: SignatureScheme,
@@ -185,7 +193,7 @@ def check_evidence(
     """
     if isinstance(evidence, ProposalEvidence):
         return _check_proposals(parameters, scheme, genesis_root, state, evidence, epoch)
-    return _check_votes(scheme, genesis_root, state, evidence, epoch)
+    return _check_votes(parameters, scheme, genesis_root, state, evidence, epoch)
 
 
 def full_penalty(record: MinerRecord) -> Penalty:
@@ -235,7 +243,7 @@ def _check_proposals(
     if not double_proposal(genesis_root, first, second):
         raise NoOffence("the headers are not different blocks of one proposer for one slot")
     proposer, slot = first.header.proposer, first.header.slot
-    offence_epoch = epoch_of(parameters, slot)
+    offence_epoch = epoch_of_offence(parameters, evidence)
     _require_begun(offence_epoch, epoch)
     record = state.miner(proposer)
     if record is None or not punishable(record, offence_epoch):
@@ -247,13 +255,17 @@ def _check_proposals(
 
 
 def _check_votes(
-    scheme: SignatureScheme, genesis_root: Hash32, state: StateView, evidence: VoteEvidence, epoch: int
+    parameters: ChainParameters,
+    scheme: SignatureScheme,
+    genesis_root: Hash32,
+    state: StateView,
+    evidence: VoteEvidence,
+    epoch: int,
 ) -> tuple[Address, ...]:
     first, second = evidence.first, evidence.second
     if not slashable(first.vote, second.vote):
         raise NoOffence("the votes neither share a target epoch nor does one surround the other")
-    # The later of the two made it an offence.
-    offence_epoch = max(first.vote.target.epoch, second.vote.target.epoch)
+    offence_epoch = epoch_of_offence(parameters, evidence)
     _require_begun(offence_epoch, epoch)
     both = sorted(set(first.signers) & set(second.signers))
     guilty = tuple(miner for miner in both if punishable(state.miner(miner), offence_epoch))
