@@ -20,6 +20,7 @@ from noria.network.peers import PeerId
 from noria.network.topics import protocol_specs, topic_specs
 from noria.network.transport import Request
 from noria.node import sync as sync_module
+from noria.node.full import FullNode
 from noria.node.sync import CHUNK, REST_SECONDS, Sync
 from noria.primitives.hashes import blake3
 from noria.primitives.types import Hash32
@@ -424,6 +425,99 @@ def test_what_a_node_cannot_take_of_its_only_peer_costs_few_requests() -> None:
             await world.run(10 * REST_SECONDS)
             assert len(bad.asked) <= 11 * 16
             await world.sync.stop()
+
+    run_virtually(story())
+
+
+def test_a_node_whose_only_peer_has_failed_once_does_not_think_that_it_has_caught_up() -> None:
+    async def story() -> None:
+        chain = Chain(TRUNK[:150])
+        world = World(chain)
+        peer = world.peer(TRUNK)
+
+        given = peer.part
+
+        def fail_once(first: int, count: int) -> Sequence[bytes]:
+            peer.part = given
+            return []
+
+        peer.part = fail_once
+        await world.start()
+        node: Any = SimpleNamespace(sync=world.sync, chain=chain)
+        await FullNode._caught_up(node, 5.0)
+        # It has waited until the peer was asked again, and for what came then.
+        assert chain.head.node.height == 1_000
+        assert (world.sync.is_behind, world.sync.goal) == (False, 1_000)
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("part", [unlinked, future, bare])
+def test_a_peer_that_is_never_what_it_says_keeps_no_node_from_its_work(
+    part: Callable[[int, int], Sequence[bytes]],
+) -> None:
+    async def story() -> None:
+        chain = Chain(TRUNK[:150])
+        world = World(chain)
+        liar = world.peer(TRUNK, claim=10**6)
+        liar.part = part
+        await world.start()
+        node: Any = SimpleNamespace(sync=world.sync, chain=chain)
+        begun = asyncio.get_running_loop().time()
+        await FullNode._caught_up(node, 5.0)
+        assert asyncio.get_running_loop().time() - begun < 2 * REST_SECONDS
+        # Once it is known for what it is, its word counts only while it is asked again.
+        behind = 0
+        for _ in range(1_000):
+            await asyncio.sleep(1)
+            behind += world.sync.is_behind
+        assert 0 < behind < 250
+        assert (world.sync.goal == 150) is not world.sync.is_behind
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+def test_a_peer_that_fails_now_and_then_is_believed_as_long_as_it_helps() -> None:
+    async def story() -> None:
+        world = World(Chain(TRUNK[:150]))
+        peer = world.peer(TRUNK)
+        given, failed = peer.part, list[int]()
+
+        def fail_at_times(first: int, count: int) -> Sequence[bytes]:
+            if first >= 151 + 256 * len(failed):
+                failed.append(first)
+                return []
+            return given(first, count)
+
+        peer.part = fail_at_times
+        await world.start()
+        for times in (1, 2, 3):
+            while len(failed) < times:
+                await asyncio.sleep(1)
+            await asyncio.sleep(1)
+            assert world.sync.is_resting
+            assert world.sync.goal == 1_000
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+def test_a_node_one_block_behind_does_not_wait_long() -> None:
+    """Where a whole network has stopped, somebody must go on."""
+
+    async def story() -> None:
+        chain = Chain(TRUNK[:150])
+        world = World(chain)
+        world.peer(TRUNK[:151])
+        await world.start()
+        node: Any = SimpleNamespace(sync=world.sync, chain=chain)
+        begun = asyncio.get_running_loop().time()
+        await FullNode._caught_up(node, 5.0)
+        assert world.sync.is_behind
+        assert asyncio.get_running_loop().time() - begun < 6
+        await world.sync.stop()
 
     run_virtually(story())
 

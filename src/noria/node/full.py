@@ -43,7 +43,7 @@ from noria.node.market_access import NodeAccess
 from noria.node.node_folder import NodeFolder
 from noria.node.programs import ProgramFiles, ProgramsMissing, fetch_programs, find_programs
 from noria.node.resolving import resolved
-from noria.node.sync import Sync
+from noria.node.sync import REST_SECONDS, STATUS_SECONDS, Sync
 from noria.primitives.addresses import parse_address
 from noria.primitives.hexes import format_data
 from noria.primitives.keys import BlsSecretKey
@@ -315,14 +315,20 @@ class FullNode:
         await miner.run()
 
     async def _caught_up(self, patience_seconds: float) -> None:
-        """Wait until no peer is known to be ahead, as long as something comes now and then."""
+        """Wait until no peer is known to be ahead, as long as something comes now and then.
+
+        Where all who are ahead have just failed, they are waited for once: they may be the only ones.
+        """
         loop = asyncio.get_running_loop()
-        height, since = -1, loop.time()
-        while loop.time() - since < patience_seconds:
-            if self.sync.peers and not self.sync.is_behind:
-                return
+        height, until, may_rest = -1, 0.0, True
+        while not self.sync.peers or self.sync.is_behind:
+            now = loop.time()
             if self.chain.head.node.height != height:
-                height, since = self.chain.head.node.height, loop.time()
+                height, until, may_rest = self.chain.head.node.height, now + patience_seconds, True
+            if may_rest and self.sync.is_resting:
+                until, may_rest = now + REST_SECONDS + STATUS_SECONDS + patience_seconds, False
+            if now >= until:
+                return
             await asyncio.sleep(POLL_SECONDS)
 
     # ------------------------------------------------------------ blocked peers

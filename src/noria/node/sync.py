@@ -70,6 +70,8 @@ CLOCK_SHARE: Final = 0.5
 """Of a slot: how far this clock may differ from most peers' before the operator is told."""
 REST_SECONDS: Final = 60.0
 """How long a peer that disappointed, or led nowhere, is not asked for ranges."""
+IN_VAIN_MAX: Final = 2
+"""Rests of a peer that has brought nothing, from which on what it says counts for nothing while it rests."""
 PAUSE_SECONDS: Final = 1.0
 """After a round that led nowhere."""
 
@@ -82,6 +84,8 @@ class _Peer:
 
     status: PeerStatus
     rests_until: float = 0.0
+    in_vain: int = 0
+    """Its rests since it last brought this node on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +156,18 @@ class Sync:
 
     @property
     def goal(self) -> int:
-        """The highest height that a peer has claimed, at least the head's."""
-        return max(self._best_height(), self._chain.head.node.height)
+        """The highest height that a peer has claimed and may have, at least the head's."""
+        return max(self._claimed_height(), self._chain.head.node.height)
 
     @property
     def is_behind(self) -> bool:
-        """Whether some peer says that it is further."""
-        return self._best_height() > self._chain.head.node.height
+        """Whether some peer says that it is further, and was not asked in vain again and again."""
+        return self._claimed_height() > self._chain.head.node.height
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether only peers that have just failed say that they are further: they are asked again soon."""
+        return self.is_behind and self._best_height() <= self._chain.head.node.height
 
     # ------------------------------------------------------------ what others ask
 
@@ -285,7 +294,9 @@ class Sync:
         """Ask others for ranges meanwhile."""
         known = self._peers.get(peer)
         if known is not None:
-            known.rests_until = self._now() + REST_SECONDS
+            now = self._now()
+            known.in_vain += known.rests_until <= now
+            known.rests_until = now + REST_SECONDS
 
     # ------------------------------------------------------------ ranges
 
@@ -315,6 +326,8 @@ class Sync:
                 # Until the head is on it a branch is gone on with: blocks of this node's move the head too.
                 head = self._chain.head.root
                 if branch and head != before and descends(self._chain.tree.nodes, branch.root, head):
+                    if (helper := self._peers.get(branch.peer)) is not None:
+                        helper.in_vain = 0
                     branch = None
             await self._settle()
 
@@ -488,6 +501,16 @@ class Sync:
     def _best_height(self) -> int:
         return max(self._heights().values(), default=0)
 
+    def _claimed_height(self) -> int:
+        """Return how high peers say they are, also who rests: who fails once may be the only one ahead."""
+        now = self._now()
+        believed = (
+            peer.status.head_height
+            for peer in self._peers.values()
+            if peer.rests_until <= now or peer.in_vain < IN_VAIN_MAX
+        )
+        return max(believed, default=0)
+
     @property
     def _final_height(self) -> int:
         known = self._chain.tree.get(self._chain.tree.final.root)
@@ -499,7 +522,7 @@ class Sync:
         """Fetch a block that others wait for."""
         if root in self._missing or len(self._missing) >= MISSING_MAX:
             return
-        if self.goal - self._chain.head.node.height > CHUNK:
+        if self._best_height() - self._chain.head.node.height > CHUNK:
             # One by one, from the newest backwards, would take as many requests as there are blocks.
             self._behind.set()
             return
