@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from noria.client import leftovers
-from noria.client.leftovers import close_leftovers
+from noria.client.leftovers import JOBS_MAX, close_leftovers
 from noria.client.wallet import Wallet
 from noria.market.access import CallReverted, Head
 from noria.market.contracts import Job, JobState, MarketRules, Opened
@@ -153,6 +153,7 @@ async def test_a_program_that_goes_on_has_its_former_jobs_paid_back(
 ) -> None:
     chain = Chain(a_job(JobState.ASSIGNED))
     await tidy(monkeypatch, journal, chain)
+    journal.set_state(journal.jobs()[0].id, "closed")
     # The same, of a process that is still there: it is left to end its job by itself.
     row = journal.create(ROOT, WALLET.address, SESSION.secret, title="", node="", budget=1)
     journal.update(row, number=7, state="closing", view=b"{}")
@@ -172,6 +173,56 @@ async def test_what_cannot_be_ended_now_is_tried_again(
     chain = Chain(a_job(JobState.ASSIGNED))
     chain.refuses = True
     assert await tidy(monkeypatch, journal, chain) == ("running", [])
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch, journal: JobJournal) -> list[int]:
+    """More jobs than are seen to in one go, whose programs are gone; the chain closes none of them now."""
+    chain = Chain(a_job(JobState.ASSIGNED))
+    chain.refuses = True
+
+    async def read_job(access: Any, asked: int) -> Job | None:
+        return replace(chain.job, number=asked) if chain.job is not None else None
+
+    monkeypatch.setattr(leftovers, "read_job", read_job)
+    monkeypatch.setattr(leftovers, "JobChain", lambda access, sender: chain)
+    rows = []
+    for number in range(JOBS_MAX + 4):
+        row = journal.create(ROOT, WALLET.address, SESSION.secret, title="", node="", budget=1)
+        journal.update(row, number=number, state="running", view=b"{}")
+        journal.release(row)
+        rows.append(row)
+    return rows
+
+
+async def test_a_job_that_is_left_has_its_turn_however_many_cannot_be_ended(
+    journal: JobJournal, many: list[int]
+) -> None:
+    access: Any = Chain(None)
+    seen = [{each.id for each in await close_leftovers(access, WALLET, journal)} for _ in range(2)]
+    assert [len(rows) for rows in seen] == [JOBS_MAX, JOBS_MAX]
+    assert seen[0] | seen[1] == set(many)
+
+
+async def test_the_job_that_is_asked_for_is_always_seen_to(journal: JobJournal, many: list[int]) -> None:
+    access: Any = Chain(None)
+    for row in many:
+        done = await close_leftovers(access, WALLET, journal, first=row)
+        assert done[0].id == row
+        assert len(done) == JOBS_MAX
+
+
+async def test_a_job_is_found_behind_however_many_later_ones(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal
+) -> None:
+    chain = Chain(a_job(JobState.ASSIGNED))
+    await tidy(monkeypatch, journal, chain)
+    [left] = journal.leftovers(ROOT)
+    for _ in range(1_001):
+        journal.set_state(
+            journal.create(ROOT, WALLET.address, SESSION.secret, title="", node="", budget=1), "closed"
+        )
+    assert [job.id for job in journal.leftovers(ROOT)] == [left.id]
 
 
 async def test_jobs_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, journal: JobJournal) -> None:

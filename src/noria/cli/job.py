@@ -330,7 +330,7 @@ async def _end_left(node: str | None, journal: JobJournal, stored: StoredJob) ->
             )
         deadline = time.monotonic() + END_SECONDS
         while True:
-            done = await close_leftovers(access, wallet, journal)
+            done = await close_leftovers(access, wallet, journal, first=stored.id)
             own = next((each for each in done if each.id == stored.id), None)
             if own is None:
                 return f"job {stored.number} is over"

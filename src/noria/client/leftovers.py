@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,7 +32,7 @@ LOG_BLOCKS: Final = 50_000
 REORGANISED_BLOCKS: Final = 64
 """By so much a job's block may be earlier than the head was when it was sent."""
 JOBS_MAX: Final = 16
-"""Jobs in one go."""
+"""Jobs in one go: first those that were seen to longest ago, so that none is left out for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Leftover:
 
 
 async def close_leftovers(
-    access: RpcAccess, wallet: Wallet, journal: JobJournal | None = None
+    access: RpcAccess, wallet: Wallet, journal: JobJournal | None = None, *, first: int | None = None
 ) -> list[Leftover]:
     """End jobs whose programs are gone, and have those paid back whose time has come.
 
@@ -68,11 +69,13 @@ async def close_leftovers(
         Who opened them; jobs of other accounts are left alone.
     journal
         Where they are noted; the user's own if left out.
+    first
+        The row of a job that must be among those that are seen to, if it is left.
 
     Returns
     -------
     list of Leftover
-        One for each; none of them raises.
+        One for each of `JOBS_MAX` at most; none of them raises.
 
     Raises
     ------
@@ -84,13 +87,16 @@ async def close_leftovers(
     try:
         chain = JobChain(access, TransactionSender(access, wallet.key))
         found = [job for job in journal.leftovers(access.genesis_root) if job.requester == wallet.address]
+        found.sort(key=lambda job: job.id != first)
         done = []
         for stored in found[:JOBS_MAX]:
             try:
                 state, message, number = await _end(access, chain, stored)
-                journal.set_state(stored.id, state, number)
             except (ChainAccessError, JournalError) as error:
                 state, message, number = stored.state, f"it could not be ended: {error}", stored.number
+            # Also where nothing could be done: others come before it next time.
+            with suppress(JournalError):
+                journal.set_state(stored.id, state, number)
             done.append(Leftover(stored.id, number, state, message))
         return done
     finally:

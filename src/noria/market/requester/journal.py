@@ -317,12 +317,14 @@ class JobJournal:
         return next((job for job in map(_job, rows) if chain is None or job.chain == chain), None)
 
     def leftovers(self, chain: Hash32) -> list[StoredJob]:
-        """Return jobs that are not over and that nobody works on; those that end may have a process still."""
-        return [
-            job
-            for job in self.jobs(chain=chain)
-            if job.state in LIVE_STATES and (job.state == "closing" or not job.is_alive)
-        ]
+        """Return jobs that are not over and that nobody works on; those that end may have a process still.
+
+        What was noted longest ago comes first.
+        """
+        states = ", ".join("?" * len(LIVE_STATES))
+        where = f"where chain = ? and state in ({states}) order by updated, id"
+        rows = self._do(f"{_SELECT} {where}", (chain, *LIVE_STATES)).fetchall()
+        return [job for job in map(_job, rows) if job.state == "closing" or not job.is_alive]
 
     # ------------------------------------------------------------ receipts
 
