@@ -6,14 +6,20 @@ import asyncio
 import dataclasses
 import random
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from noria.chain.findings import Ignored, Known
+from noria._core import trie_root
+from noria.chain import chain_service, under_way
+from noria.chain.chain_service import COPIES_TAKEN
+from noria.chain.findings import Finding, Ignored, Known
 from noria.chain.import_queue import BLOCKS_MAX, COPIES_MAX, PER_SOURCE_MAX, Arrival, ImportQueue, Missing
+from noria.chain.payload_body import check_body
+from noria.chain.under_way import UnderWay
 from noria.consensus.blocks import Block, decode_block, encode_block, make_block, signed
 from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
-from noria.consensus.validity import Accepted, Rejected
+from noria.consensus.validity import Accepted, PayloadBodyMismatch, Rejected
 from noria.primitives import rlp
 from noria.primitives.types import BlsSignature, Hash32
 from tests.chain.drawn import PARAMETERS, FakeKey, Node, address, chain_of, fast_network, running, sent
@@ -40,11 +46,45 @@ def changed(block: Block, **fields: object) -> Block:
     return dataclasses.replace(block, **fields)  # type: ignore[arg-type]
 
 
-def with_body(block: Block, transactions: list[bytes]) -> bytes:
-    decoded = rlp.decode(block.payload)
-    assert isinstance(decoded, list)
-    payload = rlp.encode([decoded[0], list[rlp.RlpItem](transactions), *decoded[2:]])
-    return encode_block(changed(block, payload=payload))
+def decoded(payload: bytes) -> list[rlp.RlpItem]:
+    found = rlp.decode(payload)
+    assert isinstance(found, list)
+    return found
+
+
+def body_of(payload: bytes) -> list[rlp.RlpItem]:
+    found = decoded(payload)[1]
+    assert isinstance(found, list)
+    return found
+
+
+def with_body(block: Block, transactions: list[rlp.RlpItem]) -> bytes:
+    header, _, *rest = decoded(block.payload)
+    return encode_block(changed(block, payload=rlp.encode([header, transactions, *rest])))
+
+
+def with_header(node: Node, block: Block, field: int, value: bytes) -> Block:
+    """A block of the same proposer for the same slot, whose payload's header says something else."""
+    header, *rest = decoded(block.payload)
+    assert isinstance(header, list)
+    header[field] = value
+    made = make_block(
+        slot=block.header.slot,
+        parent_root=block.header.parent_root,
+        proposer=block.header.proposer,
+        vrf_proof=block.header.vrf_proof,
+        certificate=block.certificate,
+        votes=block.votes,
+        evidence=block.evidence,
+        payload=rlp.encode([header, *rest]),
+        signature=BlsSignature(bytes(96)),
+    )
+    number = next(n for n in range(10) if address(n) == block.header.proposer)
+    return signed(made, FakeKey(number).sign(made.root(node.chain.rules.genesis_root)))
+
+
+EXTRA_DATA = 12
+STATE_ROOT = 3
 
 
 def test_a_body_that_is_not_the_headers_does_not_lock_out_the_true_one(tmp_path: Path) -> None:
@@ -60,6 +100,41 @@ def test_a_body_that_is_not_the_headers_does_not_lock_out_the_true_one(tmp_path:
         await node.network.stop()
 
     run_virtually(story())
+
+
+@pytest.mark.parametrize("more", [[b""], [b"", b""], [b"\x02"], [[]]])
+def test_a_body_with_something_at_its_end_goes_no_further(tmp_path: Path, more: list[rlp.RlpItem]) -> None:
+    async def story() -> None:
+        node, [data, *_] = await observer_of(tmp_path, 20)
+        true = decode_sent_block(data, PARAMETERS)
+        block = decode_block(true.block)
+        forged = with_body(block, [*body_of(block.payload), *more])
+        finding = await node.chain.judge(encode_sent_block(SentBlock(forged, true.input)), "liar")
+        assert isinstance(finding, Rejected)
+        assert (finding.kind, finding.remember) == ("PayloadBodyMismatch", False)
+        assert isinstance(await node.chain.take(data, "honest"), Accepted)
+        await node.network.stop()
+
+    run_virtually(story())
+
+
+def test_a_body_has_one_form(block: Block) -> None:
+    legacy: rlp.RlpItem = [b"\x01", b"\x02"]
+    typed = b"\x02\xc1\x01"
+    payload = decoded(block.payload)
+    items = [(rlp.encode(rlp.integer_to_bytes(n)), raw) for n, raw in enumerate([rlp.encode(legacy), typed])]
+    header = payload[0]
+    assert isinstance(header, list)
+    header[4] = trie_root(items)
+
+    def check(*transactions: rlp.RlpItem) -> None:
+        check_body(rlp.encode([header, list(transactions), [], []]))
+
+    check(legacy, typed)
+    # Each of these has the same root.
+    for other in ([rlp.encode(legacy), typed], [legacy, typed, b""]):
+        with pytest.raises(PayloadBodyMismatch):
+            check(*other)
 
 
 def test_a_false_signature_does_not_lock_out_the_true_one(tmp_path: Path) -> None:
@@ -117,24 +192,7 @@ def test_a_proposer_that_lies_about_its_state_is_remembered(tmp_path: Path) -> N
     async def story() -> None:
         node, [data, next_data, _] = await observer_of(tmp_path, 20)
         true = decode_sent_block(data, PARAMETERS)
-        block = decode_block(true.block)
-        number = next(n for n in range(10) if address(n) == block.header.proposer)
-        header, *rest = rlp.decode(block.payload)
-        assert isinstance(header, list)
-        header[3] = b"\x42" * 32
-        false = make_block(
-            slot=block.header.slot,
-            parent_root=block.header.parent_root,
-            proposer=block.header.proposer,
-            vrf_proof=block.header.vrf_proof,
-            certificate=block.certificate,
-            votes=block.votes,
-            evidence=block.evidence,
-            payload=rlp.encode([header, *rest]),
-            signature=BlsSignature(bytes(96)),
-        )
-        root = false.root(node.chain.rules.genesis_root)
-        false = signed(false, FakeKey(number).sign(root))
+        false = with_header(node, decode_block(true.block), STATE_ROOT, b"\x42" * 32)
         message = encode_sent_block(SentBlock(encode_block(false), true.input))
         # It may be passed on, for all that can be seen without executing it; then it is found out.
         finding = await node.chain.take(message, "liar")
@@ -148,6 +206,98 @@ def test_a_proposer_that_lies_about_its_state_is_remembered(tmp_path: Path) -> N
         assert isinstance(await node.chain.take(next_data, "honest"), Accepted)
         # The proposer has signed two blocks for its slot.
         assert len(node.hearsay.evidence) == 1
+        await node.network.stop()
+
+    run_virtually(story())
+
+
+def test_a_root_that_is_forgotten_by_what_follows_it_is_still_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_service, "INVALID_MAX", 1)
+
+    async def story() -> None:
+        node, [data, *_] = await observer_of(tmp_path, 20)
+        true = decode_sent_block(data, PARAMETERS)
+        block = decode_block(true.block)
+        false = with_header(node, block, STATE_ROOT, b"\x42" * 32)
+        sent_false = encode_sent_block(SentBlock(encode_block(false), true.input))
+        assert isinstance(await node.chain.take(sent_false, "liar"), Rejected)
+        parent = false.root(node.chain.rules.genesis_root)
+        child = changed(block, header=dataclasses.replace(block.header, parent_root=parent))
+        finding = await node.chain.judge(
+            encode_sent_block(SentBlock(encode_block(child), true.input)), "liar"
+        )
+        assert isinstance(finding, Rejected)
+        assert "PayloadRejected" in finding.message
+        await node.network.stop()
+
+    run_virtually(story())
+
+
+def test_of_one_slot_and_proposer_so_many_blocks_are_taken_whoever_asks_for_them(tmp_path: Path) -> None:
+    async def story() -> None:
+        node, [data, *_] = await observer_of(tmp_path, 20)
+        true = decode_sent_block(data, PARAMETERS)
+        block = decode_block(true.block)
+
+        async def judge(it: Block) -> object:
+            return await node.chain.judge(encode_sent_block(SentBlock(encode_block(it), true.input)), "liar")
+
+        found = []
+        for number in range(COPIES_TAKEN + 5):
+            variant = with_header(node, block, EXTRA_DATA, b"%d" % number)
+            parent = variant.root(node.chain.rules.genesis_root)
+            child = changed(block, header=dataclasses.replace(block.header, parent_root=parent))
+            # Anybody can make it, and it waits: who comes later is asked for.
+            waiting = asyncio.ensure_future(judge(child))
+            await asyncio.sleep(0.001)
+            found.append(await judge(variant))
+            await asyncio.sleep(0.001)
+            waiting.cancel()
+        assert [isinstance(each, Accepted) for each in found] == [True] * COPIES_TAKEN + [False] * 5
+        assert all(isinstance(each, Ignored) for each in found[COPIES_TAKEN:])
+        await node.network.stop()
+
+    run_virtually(story())
+
+
+def test_more_blocks_than_can_be_checked_are_left_aside_and_no_sender_takes_all_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        node, [data, *_] = await observer_of(tmp_path, 20)
+        true = decode_sent_block(data, PARAMETERS)
+        block = decode_block(true.block)
+        go_on, check = asyncio.Event(), node.chain.importer.check
+
+        async def slow(*arguments: Any) -> Any:
+            await go_on.wait()
+            return await check(*arguments)
+
+        monkeypatch.setattr(node.chain.importer, "check", slow)
+        share = under_way.BLOCKS_MAX // under_way.SHARE
+
+        def judge(number: int, source: str) -> asyncio.Future[Finding]:
+            copy = signed(block, BlsSignature(number.to_bytes(96, "big")))
+            sent_copy = encode_sent_block(SentBlock(encode_block(copy), true.input))
+            return asyncio.ensure_future(node.chain.judge(sent_copy, source))
+
+        greedy = [judge(number, "greedy") for number in range(share + 10)]
+        modest = judge(share + 10, "modest")
+        await asyncio.sleep(0.1)
+        assert [future.done() for future in greedy] == [False] * share + [True] * 10
+        assert {future.result() for future in greedy[share:]} == {
+            Ignored("too many blocks are being checked")
+        }
+        assert not modest.done()
+        assert len(node.chain._watched) == share + 1
+        go_on.set()
+        found = await asyncio.gather(*greedy[:share], modest)
+        assert {cast(Rejected, finding).kind for finding in found} == {"WrongSignature"}
+        assert len(node.chain._watched) == 0
+        # What was left aside is as welcome as ever.
+        assert isinstance(await node.chain.judge(data, "greedy"), Accepted)
         await node.network.stop()
 
     run_virtually(story())
@@ -248,3 +398,37 @@ def test_the_queue_gives_children_back_and_forgets_what_waited_too_long(block: B
     queue.add(child, Missing.SLOT, 0.0)
     assert queue.due(block.header.slot - 1) == []
     assert queue.due(block.header.slot) == [child]
+
+
+# ---------------------------------------------------------------- what is under way
+
+
+def test_what_is_under_way_is_bounded_per_sender_and_in_all(
+    block: Block, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_way, "BLOCKS_MAX", 8)
+    monkeypatch.setattr(under_way, "BYTES_MAX", 100)
+    counted = UnderWay()
+
+    def large(size: int, source: str) -> Arrival:
+        return Arrival(block, Hash32(bytes(32)), bytes(size), None, source)
+
+    # The first of a sender has room wherever there is any; then a quarter is one sender's.
+    assert counted.has_room(large(100, "a"))
+    assert not counted.has_room(large(101, "a"))
+    counted.begin(large(20, "a"))
+    assert counted.has_room(large(5, "a"))
+    assert not counted.has_room(large(6, "a"))
+    counted.begin(large(1, "a"))
+    assert not counted.has_room(large(1, "a"))
+    assert counted.has_room(large(79, "b"))
+    assert not counted.has_room(large(80, "b"))
+    for number in range(6):
+        counted.begin(large(1, f"peer {number}"))
+    assert (len(counted), counted.size_bytes) == (8, 27)
+    assert not counted.has_room(large(1, "b"))
+    counted.end(large(20, "a"))
+    assert counted.has_room(large(1, "b"))
+    for arrival in (large(1, "a"), *(large(1, f"peer {number}") for number in range(6))):
+        counted.end(arrival)
+    assert (len(counted), counted.size_bytes, counted._sources) == (0, 0, {})

@@ -71,7 +71,7 @@ class BlockImport:
 
         def checks() -> None:
             check_before_forwarding(self._rules, arrival.block, view, time_milliseconds)
-            self._check_input(arrival)
+            self._check_copy(arrival)
 
         return await self.thread(judge, checks)
 
@@ -138,7 +138,7 @@ class BlockImport:
             return None
         try:
             check_before_forwarding(self._rules, block, view, time_milliseconds)
-            self._check_input(arrival)
+            self._check_copy(arrival)
             state, start = self._contents(block, view)
             writer.execute(block.payload, start.calls(), False, ())
         except (InvalidBlock, NotYet, InvalidMessage):
@@ -159,6 +159,11 @@ class BlockImport:
         """Call a function off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
+    def _check_copy(self, arrival: Arrival) -> None:
+        """Check what the root does not cover: of each block there is one copy that may go on."""
+        check_body(arrival.block.payload)
+        self._check_input(arrival)
+
     def _check_input(self, arrival: Arrival) -> None:
         certificate = arrival.block.certificate
         if certificate is None:
@@ -173,7 +178,6 @@ class BlockImport:
             raise WrongInputSent(str(error)) from error
 
     def _contents(self, block: Block, view: BlockView) -> tuple[BlockState, SlotStart]:
-        check_body(block.payload)
         state = check_contents(self._rules, block, view)
         guilty = check_all_evidence(self._rules, block, view) if block.evidence else ()
         start = slot_start(

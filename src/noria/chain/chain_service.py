@@ -26,6 +26,7 @@ from noria.chain.import_queue import Arrival, ImportQueue, Missing
 from noria.chain.look_ahead import KnownSignatures, LookAhead
 from noria.chain.service import Chain
 from noria.chain.slot_clock import SlotClock
+from noria.chain.under_way import UnderWay
 from noria.chain.unit_runner import UnitRunner
 from noria.consensus.blocks import Block, decode_block
 from noria.consensus.fork_choice import choose_head, final_checkpoint, line
@@ -41,6 +42,8 @@ INVALID_MAX: Final = 4096
 """Roots that are remembered as invalid."""
 COPIES_FORWARDED: Final = 2
 """Different blocks of one proposer for one slot that are passed on (protocol 4.6)."""
+COPIES_TAKEN: Final = 16
+"""The same, where others wait for them. More come by range, if they are on the longest chain."""
 CHECKS_AT_ONCE: Final = 4
 
 T = TypeVar("T")
@@ -135,6 +138,7 @@ class ChainService:
         self.importer = BlockImport(self.rules, tree, store, execution, self._threads)
         self.lock = asyncio.Lock()
         self._queue = ImportQueue()
+        self._under_way = UnderWay()
         self._watched: dict[Hash32, _Watched] = {}
         self._invalid: OrderedDict[Hash32, str] = OrderedDict()
         self._seen: OrderedDict[tuple[Address, int], set[Hash32]] = OrderedDict()
@@ -281,6 +285,8 @@ class ChainService:
         arrival = self.arrival(data, source)
         if not isinstance(arrival, Arrival):
             return arrival
+        if arrival.key not in self._watched and not self._under_way.has_room(arrival):
+            return Ignored("too many blocks are being checked")
         return await asyncio.shield(self._take(arrival).judged)
 
     async def take(self, data: bytes, source: str = "") -> Finding:
@@ -334,8 +340,12 @@ class ChainService:
         if watched is None:
             loop = asyncio.get_running_loop()
             watched = self._watched[arrival.key] = _Watched(loop.create_future(), loop.create_future())
-            self.spawn(self._process(arrival))
+            self._begin(arrival)
         return watched
+
+    def _begin(self, arrival: Arrival) -> None:
+        self._under_way.begin(arrival)
+        self.spawn(self._process(arrival))
 
     async def _process(self, arrival: Arrival) -> None:
         finding: Finding = Ignored("it failed")
@@ -353,6 +363,7 @@ class ChainService:
             finding = Ignored("the chain has been stopped")
             raise
         finally:
+            self._under_way.end(arrival)
             if not self._queue_has(arrival):
                 self._conclude(arrival, finding)
 
@@ -367,9 +378,9 @@ class ChainService:
         if arrival.block.header.slot <= self._final_slot:
             return Known() if self.store.block(root) is not None else Ignored("older than what is final")
         for bad in (root, parent):
-            if bad in self._invalid:
-                self._remember(root, self._invalid[bad])
-                return Rejected("InvalidAncestor", self._invalid[bad], True)
+            if (reason := self._invalid.get(bad)) is not None:
+                self._remember(root, reason)
+                return Rejected("InvalidAncestor", reason, True)
         finding = await self.importer.check(arrival, self.clock.milliseconds())
         if isinstance(finding, Postponed):
             if finding.kind == "ParentMissing" and parent in self.tree:
@@ -381,8 +392,10 @@ class ChainService:
             listener.forwardable(arrival.block)
         key = (arrival.block.header.proposer, arrival.block.header.slot)
         seen = self._seen.setdefault(key, set())
-        if len(seen) >= COPIES_FORWARDED and root not in seen and arrival.source and not self._asked(root):
-            return Ignored(f"a third block of 0x{key[0].hex()} for slot {key[1]}")
+        if root not in seen and arrival.source:
+            most = COPIES_TAKEN if self._asked(root) else COPIES_FORWARDED
+            if len(seen) >= most:
+                return Ignored(f"block {len(seen) + 1} of 0x{key[0].hex()} for slot {key[1]}")
         seen.add(root)
         while len(self._seen) > INVALID_MAX:
             self._seen.popitem(last=False)
@@ -476,7 +489,7 @@ class ChainService:
         for copy in self._queue.copies(known.root):
             self._conclude(copy, Known())
         for child in self._queue.children(known.root):
-            self.spawn(self._process(child))
+            self._begin(child)
 
     async def follow(self) -> None:
         """Finalise and choose the head anew. Only while holding `lock`."""
@@ -563,7 +576,7 @@ class ChainService:
             slot = max(slot + 1, self.slot)
             await self.clock.wait_for(slot)
             for arrival in self._queue.due(slot):
-                self.spawn(self._process(arrival))
+                self._begin(arrival)
             for arrival in self._queue.expire(self._now(), self._final_slot):
                 self._conclude(arrival, Ignored("it waited too long"))
 

@@ -11,13 +11,15 @@ from typing import Final
 from noria._core import trie_root
 from noria.consensus.payloads import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX
 from noria.consensus.validity import PayloadBodyMismatch
-from noria.consensus.wire import InvalidMessage, Reader
+from noria.consensus.wire import FieldOutOfRange, InvalidMessage, Reader
 from noria.primitives import rlp
 from noria.primitives.rlp import integer_to_bytes
 from noria.primitives.types import HASH_BYTES
 
 TRANSACTIONS_MAX: Final = 65_536
 _LIST_PREFIX: Final = 0xC0
+_TYPE_END: Final = 0x80
+"""EIP-2718: no type of transaction is as high."""
 
 
 def check_body(payload: bytes) -> None:
@@ -55,9 +57,17 @@ def _read(payload: bytes) -> tuple[bytes, list[bytes]]:
             raise InvalidMessage(f"payload: more than {TRANSACTIONS_MAX} transactions")
         raw = body.raw("transaction", max_bytes=PAYLOAD_BYTES_MAX)
         # A legacy transaction is a list and stands in the tree as it is; a typed one without its length.
-        transactions.append(raw if raw[0] >= _LIST_PREFIX else _content(raw))
+        transactions.append(raw if raw[0] >= _LIST_PREFIX else _typed(raw))
     return named, transactions
 
 
-def _content(raw: bytes) -> bytes:
-    return Reader(raw, "payload", 0, len(raw)).blob("transaction", max_bytes=PAYLOAD_BYTES_MAX)
+def _typed(raw: bytes) -> bytes:
+    """Return a typed transaction as it stands in the tree.
+
+    A body has one form for one root: what is empty leaves the tree as it is, and a legacy transaction inside
+    of a string would stand there like the list that it is.
+    """
+    found = Reader(raw, "payload", 0, len(raw)).blob("transaction", min_bytes=1, max_bytes=PAYLOAD_BYTES_MAX)
+    if found[0] >= _TYPE_END:
+        raise FieldOutOfRange(f"payload: a transaction of type {found[0]}")
+    return found
