@@ -14,9 +14,13 @@ from noria.consensus.fork_choice import line
 from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
 from noria.execution.accounts import dev_accounts
 from noria.network.messages import (
+    BLOCKS_MAX,
     PeerStatus,
+    RangeRequest,
+    decode_blocks,
     decode_range,
     encode_blocks,
+    encode_range,
     encode_status,
 )
 from noria.network.peers import PeerId
@@ -116,6 +120,21 @@ def test_a_node_with_an_empty_store_catches_up_from_several(tmp_path: Path) -> N
         assert late.chain.head.node.height > 3 * 32
         await network.run_to(245)
         assert len(heads(network)) == 1
+        await network.stop()
+
+    run_virtually(story())
+
+
+def test_a_range_that_no_chain_has_is_empty(tmp_path: Path) -> None:
+    async def story() -> None:
+        network = await started(Networked(tmp_path), 1)
+        await network.run_to(4)
+        stranger, (node,) = network.memory.connect("stranger"), network.speakers
+        for first in (10**6, 2**63 - 1, 2**63, 2**64 - 1):
+            answer = await stranger.request(
+                node.peer, TOPICS.range, encode_range(RangeRequest(first, BLOCKS_MAX))
+            )
+            assert decode_blocks(answer, PARAMETERS) == ()
         await network.stop()
 
     run_virtually(story())

@@ -16,12 +16,12 @@ from noria.consensus.fork_choice import BlockNode
 from noria.consensus.validity import Accepted, Postponed
 from noria.consensus.votes import Checkpoint
 from noria.network.messages import PeerStatus, decode_range, encode_blocks, encode_status
-from noria.network.peers import PeerId
+from noria.network.peers import PeerEventKind, PeerId
 from noria.network.topics import protocol_specs, topic_specs
 from noria.network.transport import Request
 from noria.node import sync as sync_module
 from noria.node.full import FullNode
-from noria.node.sync import CHUNK, REST_SECONDS, Sync
+from noria.node.sync import CHUNK, REST_SECONDS, STATUS_SECONDS, Sync
 from noria.primitives.hashes import blake3
 from noria.primitives.types import Hash32
 from tests.chain.drawn import PARAMETERS
@@ -387,6 +387,41 @@ def test_one_peer_does_not_hold_a_node_up(part: Callable[[int, int], Sequence[by
         assert not world.score(honest)
         # What may be this node's own fault, its clock's or its fork's, costs the peer its turn and no score.
         assert (world.score(bad) < 0) == (part in (old, other_heights, bare))
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("count", [3, 9, 20])
+def test_silent_peers_hold_a_node_up_once_each_however_many(count: int) -> None:
+    async def story() -> None:
+        world = World(Chain(TRUNK[:150]))
+        for _ in range(count):
+            world.peer(TRUNK, claim=10**6).delay = 1_000.0
+        honest = world.peer(TRUNK)
+        await world.start()
+        # With as many as that, the first of them has rested when the last one is given up.
+        assert await world.run(1_000, until=151) < 12 * (count + 1)
+        assert not world.score(honest)
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("is_told_of_loss", [True, False])
+def test_a_peer_whose_going_nobody_has_told_is_forgotten(is_told_of_loss: bool) -> None:
+    async def story() -> None:
+        world = World(Chain(TRUNK[:150]))
+        peer = world.peer(TRUNK[:150], claim=10**6)
+        await world.start()
+        await asyncio.sleep(1)
+        assert set(world.sync.peers) == {peer.name}
+        world.network.transports.pop(peer.name)
+        if is_told_of_loss:
+            world.transport.tell(PeerEventKind.LAGGED, OWN)
+        await asyncio.sleep(0.1 if is_told_of_loss else STATUS_SECONDS + 0.1)
+        assert world.sync.peers == {}
+        assert world.sync.goal == 150
         await world.sync.stop()
 
     run_virtually(story())

@@ -216,8 +216,7 @@ class Sync:
     async def _watch_peers(self) -> None:
         while True:
             events = self._transport.events()
-            for info in self._transport.peers():
-                self._tasks.spawn(self._ask_status(info.peer))
+            self._ask_all()
             try:
                 async for event in events:
                     if event.kind is PeerEventKind.IDENTIFIED:
@@ -233,8 +232,14 @@ class Sync:
     async def _ask_statuses(self) -> None:
         while True:
             await asyncio.sleep(STATUS_SECONDS)
-            for info in self._transport.peers():
-                self._tasks.spawn(self._ask_status(info.peer))
+            self._ask_all()
+
+    def _ask_all(self) -> None:
+        """Ask whoever is there where it stands, and forget who is not: word of its going may be lost."""
+        present = [info.peer for info in self._transport.peers()]
+        self._peers = {peer: known for peer, known in self._peers.items() if peer in present}
+        for peer in present:
+            self._tasks.spawn(self._ask_status(peer))
 
     async def _ask_status(self, peer: PeerId) -> None:
         begun = self._chain.clock.milliseconds()
@@ -291,12 +296,13 @@ class Sync:
             _log.debug("peer_not_scored", peer=peer, reason=str(error))
 
     def _rest(self, peer: PeerId) -> None:
-        """Ask others for ranges meanwhile."""
-        known = self._peers.get(peer)
+        """Ask others for ranges meanwhile, and all others first after that: else some would take turns."""
+        known = self._peers.pop(peer, None)
         if known is not None:
             now = self._now()
             known.in_vain += known.rests_until <= now
             known.rests_until = now + REST_SECONDS
+            self._peers[peer] = known
 
     # ------------------------------------------------------------ ranges
 
