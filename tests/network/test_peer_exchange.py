@@ -18,6 +18,7 @@ from noria.network.config import ProtocolSpec
 from noria.network.errors import DialFailed, InvalidAddress, Refusal, RequestTimeout
 from noria.network.peer_exchange import (
     DIALS_PER_MINUTE,
+    DIALS_WAITING,
     DISAPPOINTMENT,
     FRUITLESS_MAX,
     LIE,
@@ -328,6 +329,32 @@ def test_no_more_is_dialled_than_the_minute_allows_whatever_is_told() -> None:
     stub.infos += [info(number, f"/ip4/9.9.9.{number}/tcp/9") for number in range(2, 14)]
     lived(stub, 59)
     assert len(stub.dialled) <= DIALS_PER_MINUTE
+
+
+def test_peers_that_wait_to_be_dialled_are_bounded_however_many_tell_of_more() -> None:
+    class Inventive(Stub):
+        async def request(self, *arguments: Any, **options: Any) -> bytes:
+            self.asked += 1
+            return told(PEERS_MAX, first=1_000 * self.asked, ip=f"8.{self.asked % 256}.0.0", each=2)
+
+        async def dial(self, address: str) -> PeerId:
+            await asyncio.sleep(15.0)
+            raise DialFailed("nobody is there")
+
+    async def story() -> None:
+        stub = Inventive(PUBLIC, b"")
+        stub.infos += [info(number, f"/ip4/9.9.9.{number}/tcp/9") for number in range(2, 60)]
+        exchange = PeerExchange(stub, PROTOCOL, wanted=64)  # type: ignore[arg-type]
+        exchange.start()
+        most = 0
+        for _ in range(600):
+            await asyncio.sleep(1.0)
+            most = max(most, len(exchange._dialling_tasks))
+        assert most == DIALS_WAITING
+        await exchange.stop()
+        assert len(exchange._dialling_tasks) == 0
+
+    run_virtually(story())
 
 
 def test_one_address_under_many_names_is_dialled_once() -> None:

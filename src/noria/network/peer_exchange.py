@@ -41,6 +41,8 @@ TRIES_MAX: Final = 2
 DIALS_AT_ONCE: Final = 4
 DIALS_PER_MINUTE: Final = 30
 """Dials that follow from what peers tell, all together."""
+DIALS_WAITING: Final = 64
+"""Peers that wait to be dialled, or are. What is told beyond is not taken: it will be told again."""
 FRUITLESS_MAX: Final = 8
 """Peers in a row that were told by one peer and not found, after which it is asked no more."""
 LIE: Final = -100.0
@@ -112,6 +114,7 @@ class PeerExchange:
         self._news = asyncio.Event()
         self._random = random.SystemRandom()
         self._tasks = BackgroundTasks("peer exchange")
+        self._dialling_tasks = BackgroundTasks("peer exchange, dialling")
 
     def start(self) -> None:
         """Answer peers, and look for more of them."""
@@ -122,6 +125,7 @@ class PeerExchange:
     async def stop(self) -> None:
         """Stop looking."""
         await self._tasks.stop()
+        await self._dialling_tasks.stop()
 
     # ------------------------------------------------------------ what others ask
 
@@ -187,10 +191,12 @@ class PeerExchange:
             return
         useful = [record for record in records if self._is_new(record.peer)]
         for record in self._random.sample(useful, min(TAKEN_MAX, len(useful))):
+            if len(self._dialling_tasks) >= DIALS_WAITING:
+                return
             addresses = self._usable(record, teller)
             if addresses and len(self._transport.peers()) < self._wanted:
                 self._note(record.peer)
-                self._tasks.spawn(self._dial(teller.peer, record.peer, addresses))
+                self._dialling_tasks.spawn(self._dial(teller.peer, record.peer, addresses))
 
     def _is_new(self, peer: PeerId) -> bool:
         if peer == self._transport.peer_id or self._was_tried(peer):
