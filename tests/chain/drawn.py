@@ -82,6 +82,11 @@ def units_of(number: int, count: int = UNITS) -> list[bytes]:
     return [turns(20_000 + 1_000 * number + index) for index in range(count)]
 
 
+def claims_another_output(index: int, outcome: Outcome) -> Outcome:
+    """What a miner tells of a unit that it did not compute."""
+    return dataclasses.replace(outcome, output=b"what it did not compute")
+
+
 def genesis_batch(
     machine: Machine, number: int, origin: Hash32, tell: Callable[[int, Outcome], Outcome] | None = None
 ) -> GenesisBatch:

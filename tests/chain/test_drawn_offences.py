@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from noria.consensus.slots import epoch_of, slot_start_seconds
 from noria.consensus.validity import Accepted, Rejected
 from noria.consensus.votes import Checkpoint, SignedVote, Vote, encode_signed_vote, vote_message
 from noria.primitives.types import BlsSignature, Hash32
-from noria.work.workers import Outcome
 from tests.chain.drawn import (
     FakeKey,
     Network,
@@ -26,6 +24,7 @@ from tests.chain.drawn import (
     address,
     agree,
     chain_of,
+    claims_another_output,
     fast_network,
     final_roots,
     heads,
@@ -162,10 +161,6 @@ def test_votes_of_strangers_forgeries_and_old_ones_are_not_kept(tmp_path: Path) 
         await network.stop()
 
     run_virtually(story())
-
-
-def claims_another_output(index: int, outcome: Outcome) -> Outcome:
-    return dataclasses.replace(outcome, output=b"what it did not compute")
 
 
 def lying_network(folder: Path) -> Network:

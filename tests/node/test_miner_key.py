@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from noria.node.full import FullNode
 from noria.primitives.hexes import format_data
 from noria.primitives.keys import BlsSecretKey
 from noria.primitives.types import NOR
-from noria.work.workers import Outcome
 from tests.chain.drawn import (
     FakeKey,
     Network,
@@ -31,6 +29,7 @@ from tests.chain.drawn import (
     address,
     agree,
     chain_of,
+    claims_another_output,
     fast_network,
     key,
     running,
@@ -46,10 +45,6 @@ PAST_SECONDS = 1_700_000_000
 
 def key_or_mistake(number: int) -> FakeKey:
     return FakeKey(STRANGER if number == MISTAKEN else number)
-
-
-def claims_another_output(index: int, outcome: Outcome) -> Outcome:
-    return dataclasses.replace(outcome, output=b"what it did not compute")
 
 
 def rejections(network: Network) -> list[object]:

@@ -29,7 +29,7 @@ from noria.primitives.hashes import blake3
 from noria.primitives.types import BlsSignature, Hash32
 from noria.work.ids import ProgramId
 from noria.work.workers import Outcome
-from tests.chain.drawn import Network, key
+from tests.chain.drawn import Network, claims_another_output, key
 from tests.virtual_time import run_virtually
 from tests.work.modules import SPIN
 
@@ -83,10 +83,6 @@ PAST_SECONDS = 1_700_000_000
 """Genesis of the chains that are verified: their blocks must not lie in the future."""
 SLOTS = 60
 Liars = dict[int, Callable[[int, Outcome], Outcome]] | None
-
-
-def claims_another_output(index: int, outcome: Outcome) -> Outcome:
-    return dataclasses.replace(outcome, output=b"what it did not compute")
 
 
 def made_chain(folder: Path, *, lies: bool = False) -> Path:
