@@ -332,7 +332,6 @@ def run_state_test(document: bytes, forks: Sequence[str] | None = None) -> list[
 
 # ---------------------------------------------------------------- sandbox (crates/sandbox)
 INSTRUMENTER_VERSION: int
-FUEL_MAX: int
 """Version of the fuel table and of what is injected into programs; part of the chain's rules."""
 
 class InvalidProgram(NoriaError):
@@ -431,7 +430,7 @@ class NetworkError(NoriaError):
 
     ``kind`` is a stable word: ``"configuration"``, ``"listen"``, ``"system"`` of a network that does not start;
     ``"busy"`` (too much is under way), ``"closed"``, ``"unsupported"`` (no such topic or protocol), ``"malformed"``
-    (too long) of one that runs.
+    (too long) of one that runs; ``"reset"``, ``"stalled"``, ``"ended"`` of a stream.
     """
 
 @final
@@ -473,9 +472,35 @@ class NetworkOutcome:
     @property
     def failure(self) -> str | None:
         """``"not-connected"``, ``"unsupported"``, ``"timeout"``, ``"refused"``, ``"malformed"``, ``"busy"``,
-        ``"dial"``, ``"closed"``, or ``None`` where it worked."""
+        ``"dial"``, ``"closed"``, of a stream ``"reset"``, ``"stalled"``, ``"ended"``, or ``None`` where it worked."""
     @property
     def message(self) -> str: ...
+
+@final
+class NetworkStream:
+    """A stream that a peer has opened, or that was asked for. It is reset when nobody holds it any more.
+
+    No method waits; what came of it is told under the ticket. One read and one write may be under way at a time.
+    """
+
+    @property
+    def ticket(self) -> int | None:
+        """The one that it was asked for under."""
+    @property
+    def peer(self) -> str: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def buffer_bytes(self) -> int:
+        """The most that one call of `write` takes."""
+    def read(self) -> int:
+        """The ticket of what comes; no bytes are the end."""
+    def write(self, data: bytes) -> int:
+        """The ticket of its outcome, which comes when the other end has room for them and they are on their way."""
+    def close_write(self) -> int:
+        """The ticket of its outcome."""
+    def reset(self) -> None:
+        """Whoever waits is told; twice is no error."""
 
 @final
 class NetworkNotice:
@@ -532,7 +557,9 @@ class Network:
         when the network is closed."""
     @property
     def listening(self) -> list[str]: ...
-    def drain(self, limit: int) -> list[NetworkMessage | NetworkRequest | NetworkOutcome | NetworkNotice]:
+    def drain(
+        self, limit: int
+    ) -> list[NetworkMessage | NetworkRequest | NetworkOutcome | NetworkStream | NetworkNotice]:
         """Take at most ``limit`` events, oldest first."""
     def publish(self, topic: str, data: bytes) -> int:
         """The ticket of its outcome."""
@@ -541,8 +568,10 @@ class Network:
         """``"accept"``, ``"ignore"`` or ``"reject"``. Too late is no error: the message was ignored by then."""
     def request(self, peer: str, protocol: str, data: bytes, timeout_seconds: float | None = None) -> int:
         """The ticket of its outcome."""
-    def serve(self, protocols: list[str]) -> None:
-        """Take requests of these protocols from now on, and of no others."""
+    def serve(self, protocols: list[str], streams: list[str]) -> None:
+        """Take requests of these protocols, and streams of those, from now on, and no others."""
+    def open_stream(self, peer: str, protocol: str, timeout_seconds: float | None = None) -> int:
+        """The ticket of a `NetworkStream`, or of an outcome that says why there is none."""
     def respond(self, handle: int, data: bytes) -> bool:
         """Answer a request; false where nobody waits any more."""
     def refuse(self, handle: int, reason: str) -> bool: ...

@@ -18,6 +18,7 @@ from noria.network.errors import (
     UnknownName,
 )
 from noria.network.peers import EVENTS_CAPACITY, Ban, PeerEvent, PeerEventKind, PeerId, PeerInfo
+from noria.network.streams import Stream, StreamHandler
 from noria.network.transport import Handler, Message, Request, TransportProtocol, Validator, Verdict
 from noria.primitives.background import BackgroundTasks
 from noria.primitives.hashes import blake3
@@ -177,6 +178,16 @@ class MemoryTransport:
 
     def serve(self, protocol: str, handler: Handler) -> None:
         self._handlers[protocol] = handler
+
+    # ------------------------------------------------------------ streams: it has none
+
+    async def open_stream(
+        self, peer: PeerId, protocol: str, *, timeout_seconds: float | None = None
+    ) -> Stream:
+        raise UnknownName(protocol)
+
+    def accept_streams(self, protocol: str, handler: StreamHandler) -> None:
+        raise UnknownName(protocol)
 
     # ------------------------------------------------------------ peers
 

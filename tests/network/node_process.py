@@ -12,8 +12,11 @@ import json
 import sys
 from typing import Any
 
+import structlog
+
+from noria.network.streams import Stream
 from noria.network.transport import Message, Request, Transport, Verdict
-from tests.network.settings import ECHO, SLOW, config, seed
+from tests.network.settings import ECHO, IDLE, RAW, SLOW, config, seed
 
 VERDICTS = {b"bad": Verdict.REJECT, b"skip": Verdict.IGNORE}
 
@@ -36,6 +39,11 @@ async def hang(_: Request) -> bytes:
     return b""
 
 
+async def echo_stream(stream: Stream) -> None:
+    while data := await stream.read(1 << 20):
+        await stream.write(data)
+
+
 async def watch(node: Transport) -> None:
     async with node.events() as events:
         async for event in events:
@@ -53,6 +61,8 @@ async def run(number: int, bootstrap: list[str]) -> None:
             node.subscribe(topic.name, judge)
         node.serve(ECHO, echo)
         node.serve(SLOW, hang)
+        node.accept_streams(RAW, echo_stream)
+        node.accept_streams(IDLE, echo_stream)
         tell("ready", node.peer_id, node.addresses[0])
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
@@ -79,4 +89,5 @@ async def run(number: int, bootstrap: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(run(int(sys.argv[1]), sys.argv[2:]))

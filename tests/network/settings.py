@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from noria.network.config import ProtocolSpec, TopicSpec, TransportConfig, TransportLimits
+from noria.network.config import ProtocolSpec, StreamSpec, TopicSpec, TransportConfig, TransportLimits
 from noria.network.peers import PeerEvent, PeerEventKind, PeerId
 from noria.network.transport import Transport
 from noria.primitives.subscriptions import Subscription
@@ -18,6 +18,8 @@ WAIT_SECONDS = 30.0
 ECHO = "/test/echo/1"
 SLOW = "/test/slow/1"
 SMALL = "/test/small/1"
+RAW = "/test/raw/1"
+IDLE = "/test/idle/1"
 
 BASE = TransportConfig(
     network="test",
@@ -27,6 +29,10 @@ BASE = TransportConfig(
         ProtocolSpec(ECHO, 1 << 20, 1 << 20, 20.0),
         ProtocolSpec(SLOW, 4096, 4096, 0.5),
         ProtocolSpec(SMALL, 16, 16, 20.0),
+    ),
+    streams=(
+        StreamSpec(RAW, idle_seconds=WAIT_SECONDS, streams_per_peer=8, buffer_bytes=1 << 18),
+        StreamSpec(IDLE, idle_seconds=1.0, streams_per_peer=2, buffer_bytes=1 << 16),
     ),
     listen=("/ip4/127.0.0.1/tcp/0",),
     redial_seconds=(0.1, 1.0),

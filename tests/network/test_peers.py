@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from noria.network.config import Budget, ProtocolSpec, TopicSpec, TransportConfig
+from noria.network.config import Budget, ProtocolSpec, StreamSpec, TopicSpec, TransportConfig
 from noria.network.errors import (
     DialFailed,
     InvalidAddress,
@@ -256,6 +256,16 @@ async def test_a_taken_port_is_named() -> None:
         ({"ban_score": 5.0}, "score that bans"),
         ({"validation_seconds": float("nan")}, "verdict|cannot be read"),
         ({"peer_messages": Budget(-1, 5)}, "messages per second"),
+        ({"streams": (StreamSpec("raw"),)}, "begins with '/'"),
+        ({"streams": (StreamSpec(ECHO),)}, "two protocols"),
+        ({"streams": (StreamSpec("/raw", idle_seconds=0.0),)}, "idle time of /raw"),
+        ({"streams": (StreamSpec("/raw", idle_seconds=float("inf")),)}, "idle time of /raw|cannot be read"),
+        ({"streams": (StreamSpec("/raw", streams_per_peer=0),)}, "streams of one peer on /raw"),
+        ({"streams": (StreamSpec("/raw", streams_per_peer=-1),)}, "cannot be read"),
+        ({"streams": (StreamSpec("/raw", streams_per_peer=33),)}, "33 streams of one peer are too many"),
+        ({"streams": (StreamSpec("/raw", buffer_bytes=1 << 30),)}, "buffer of /raw"),
+        ({"streams_open": 0}, "peers' streams"),
+        ({"own_streams_open": 0}, "own streams"),
     ],
 )
 async def test_each_mistake_of_a_configuration_is_one_line(changes: dict[str, object], said: str) -> None:

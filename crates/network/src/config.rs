@@ -35,6 +35,19 @@ pub struct Protocol {
     pub timeout_seconds: f64,
 }
 
+/// A protocol of streams of bytes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamSpec {
+    pub name: String,
+    /// A stream on which nothing moves for this long is reset.
+    pub idle_seconds: f64,
+    /// How many one peer may have opened, and how many this node may have opened to one peer.
+    pub streams_per_peer: usize,
+    /// Bytes that have come and wait to be read, of each stream; and as many that wait to be sent.
+    pub buffer_bytes: usize,
+}
+
 /// A token bucket: so many in a second, so many at once.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,12 +70,16 @@ pub struct Limits {
     pub connection_bytes: Budget,
     /// Messages of one peer that nobody had sent before.
     pub peer_messages: Budget,
-    /// Requests of one peer.
+    /// Requests of one peer, and streams that it opens.
     pub peer_requests: Budget,
     /// Requests of one peer that are being answered.
     pub peer_requests_open: usize,
     /// Own requests that are under way.
     pub own_requests_open: usize,
+    /// Streams that peers have opened.
+    pub streams_open: usize,
+    /// Streams that this node has opened, or is opening.
+    pub own_streams_open: usize,
     /// Messages that await their verdict.
     pub pending_messages: usize,
     pub pending_message_bytes: usize,
@@ -91,6 +108,7 @@ pub struct Config {
     pub bootstrap: Vec<Multiaddr>,
     pub topics: Vec<Topic>,
     pub protocols: Vec<Protocol>,
+    pub streams: Vec<StreamSpec>,
     /// Whether to look for peers on the local network.
     pub mdns: bool,
     /// Known peers are dialled until so many are connected.
@@ -109,6 +127,9 @@ pub struct Config {
 const NAME_BYTES_MAX: usize = 128;
 const TOPICS_MAX: usize = 64;
 const PROTOCOLS_MAX: usize = 64;
+const STREAMS_PER_PEER_MAX: f64 = 256.0;
+const STREAMS_OPEN_MAX: f64 = 65536.0;
+const BUFFER_BYTES_MAX: f64 = (16 << 20) as f64;
 /// The longest message or answer that any topic or protocol may declare.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
@@ -128,7 +149,7 @@ impl Config {
                 return wrong(format!("a {what} is 1 to {NAME_BYTES_MAX} printable ASCII characters, not {value:?}"));
             }
         }
-        if self.topics.len() > TOPICS_MAX || self.protocols.len() > PROTOCOLS_MAX {
+        if self.topics.len() > TOPICS_MAX || self.protocols.len() + self.streams.len() > PROTOCOLS_MAX {
             return wrong(format!("at most {TOPICS_MAX} topics and {PROTOCOLS_MAX} protocols"));
         }
         let mut names = HashSet::new();
@@ -138,13 +159,27 @@ impl Config {
             check_range(&format!("the weight of {}", topic.name), topic.weight, 0.0, 100.0)?;
         }
         for protocol in &self.protocols {
-            check_name("protocol", &protocol.name, &mut names)?;
-            if StreamProtocol::try_from_owned(protocol.name.clone()).is_err() {
-                return wrong(format!("a protocol's name begins with '/', unlike {:?}", protocol.name));
-            }
+            check_protocol(&protocol.name, &mut names)?;
             check_size(&protocol.name, protocol.request_bytes_max)?;
             check_size(&protocol.name, protocol.response_bytes_max)?;
             check_range(&format!("the time limit of {}", protocol.name), protocol.timeout_seconds, 0.01, 3600.0)?;
+        }
+        for stream in &self.streams {
+            check_protocol(&stream.name, &mut names)?;
+            check_range(&format!("the idle time of {}", stream.name), stream.idle_seconds, 0.01, 3600.0)?;
+            let (each, buffer) = (stream.streams_per_peer as f64, stream.buffer_bytes as f64);
+            check_range(&format!("the streams of one peer on {}", stream.name), each, 1.0, STREAMS_PER_PEER_MAX)?;
+            check_range(&format!("the buffer of {}", stream.name), buffer, 1.0, BUFFER_BYTES_MAX)?;
+        }
+        // Opened from both ends; the other half of a connection's streams is for gossip and requests.
+        let (each, all) = (
+            self.streams.iter().map(|stream| stream.streams_per_peer).sum::<usize>(),
+            self.limits.streams_per_connection,
+        );
+        if 4 * each > all {
+            return wrong(format!(
+                "{each} streams of one peer are too many for a connection of {all}: at most a quarter"
+            ));
         }
         for address in self.listen.iter().chain(&self.external).chain(&self.bootstrap) {
             addresses::check(address).map_err(InvalidConfig)?;
@@ -159,6 +194,8 @@ impl Config {
         check_range("the time for a handshake", self.limits.handshake_seconds, 0.1, 60.0)?;
         check_range("the time for a ping", self.limits.ping_seconds, 0.1, 600.0)?;
         check_range("the number of streams", self.limits.streams_per_connection as f64, 8.0, 1024.0)?;
+        check_range("the number of peers' streams", self.limits.streams_open as f64, 1.0, STREAMS_OPEN_MAX)?;
+        check_range("the number of own streams", self.limits.own_streams_open as f64, 1.0, STREAMS_OPEN_MAX)?;
         for (what, budget) in [
             ("bytes", self.limits.connection_bytes),
             ("messages", self.limits.peer_messages),
@@ -179,6 +216,14 @@ fn check_name(what: &str, name: &str, names: &mut HashSet<String>) -> Result<(),
     }
     if !names.insert(format!("{what} {name}")) {
         return Err(InvalidConfig(format!("there are two {what}s of the name {name:?}")));
+    }
+    Ok(())
+}
+
+fn check_protocol(name: &str, names: &mut HashSet<String>) -> Result<(), InvalidConfig> {
+    check_name("protocol", name, names)?;
+    if StreamProtocol::try_from_owned(name.to_owned()).is_err() {
+        return Err(InvalidConfig(format!("a protocol's name begins with '/', unlike {name:?}")));
     }
     Ok(())
 }
@@ -213,6 +258,8 @@ pub mod tests {
             peer_requests: budget,
             peer_requests_open: 8,
             own_requests_open: 64,
+            streams_open: 64,
+            own_streams_open: 64,
             pending_messages: 64,
             pending_message_bytes: 1 << 20,
             queued_events: 64,
@@ -226,13 +273,14 @@ pub mod tests {
         let mut text = r#"{"network": "test", "agent": "noria/0", "listen": ["/ip4/127.0.0.1/tcp/0"], "external": [],
             "bootstrap": [], "topics": [{"name": "blocks", "bytes_max": 10, "weight": 1.0}],
             "protocols": [{"name": "/status", "request_bytes_max": 1, "response_bytes_max": 1, "timeout_seconds": 1.0}],
+            "streams": [{"name": "/raw", "idle_seconds": 1.0, "streams_per_peer": 4, "buffer_bytes": 1024}],
             "mdns": false, "peers_wanted": 8, "redial_seconds": [0.5, 60.0], "heartbeat_seconds": 0.7,
             "ban_score": -200.0, "ban_seconds": 3600.0, "threads": 1, "limits": {"connections": 64,
             "connections_per_ip": 16, "pending_connections": 32, "streams_per_connection": 64,
             "connection_bytes": {"per_second": 1e6, "burst": 1e6}, "peer_messages": {"per_second": 1e3, "burst": 1e3},
             "peer_requests": {"per_second": 1e2, "burst": 1e2}, "peer_requests_open": 8, "own_requests_open": 64,
-            "pending_messages": 64, "pending_message_bytes": 1048576, "queued_events": 64, "validation_seconds": 3.0,
-            "handshake_seconds": 10.0, "ping_seconds": 20.0}}"#
+            "streams_open": 64, "own_streams_open": 64, "pending_messages": 64, "pending_message_bytes": 1048576,
+            "queued_events": 64, "validation_seconds": 3.0, "handshake_seconds": 10.0, "ping_seconds": 20.0}}"#
             .to_owned();
         for (old, new) in change {
             assert!(text.contains(old), "{old}");
@@ -244,7 +292,8 @@ pub mod tests {
     #[test]
     fn a_sound_configuration_is_read() {
         let config = Config::from_json(&document(&[])).unwrap();
-        assert_eq!((config.topics.len(), config.protocols.len(), config.limits.connections), (1, 1, 64));
+        assert_eq!((config.topics.len(), config.protocols.len(), config.streams.len()), (1, 1, 1));
+        assert_eq!(config.limits.connections, 64);
     }
 
     #[test]
@@ -260,6 +309,17 @@ pub mod tests {
             ("\"ban_score\": -200.0", "\"ban_score\": 0.0", "score that bans"),
             ("\"peer_messages\": {\"per_second\": 1e3", "\"peer_messages\": {\"per_second\": 0", "messages per second"),
             ("[0.5, 60.0]", "[0.5, 0.1]", "longer wait"),
+            ("\"/raw\"", "\"raw\"", "begins with '/'"),
+            ("\"/raw\"", "\"/status\"", "two protocols"),
+            ("\"idle_seconds\": 1.0", "\"idle_seconds\": 0.0", "idle time of /raw"),
+            ("\"streams_per_peer\": 4", "\"streams_per_peer\": 0", "streams of one peer on /raw"),
+            ("\"streams_per_peer\": 4", "\"streams_per_peer\": -1", "cannot be read"),
+            ("\"streams_per_peer\": 4", "\"streams_per_peer\": 17", "at most a quarter"),
+            ("\"buffer_bytes\": 1024", "\"buffer_bytes\": 0", "buffer of /raw"),
+            ("\"buffer_bytes\": 1024", "\"buffer_bytes\": 1e9", "cannot be read"),
+            ("\"buffer_bytes\": 1024", "\"buffer_bytes\": 1073741824", "buffer of /raw"),
+            ("\"streams_open\": 64, \"own", "\"streams_open\": 0, \"own", "peers' streams"),
+            ("\"own_streams_open\": 64", "\"own_streams_open\": 0", "own streams"),
         ] {
             let error = Config::from_json(&document(&[(old, new)])).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

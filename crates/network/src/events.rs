@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use libp2p_core::Multiaddr;
 use libp2p_identity::PeerId;
 
+use crate::byte_streams::ByteStream;
+
 /// Why something that was asked for did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
@@ -26,6 +28,12 @@ pub enum FailureKind {
     Busy,
     /// The connection could not be made.
     Dial,
+    /// The stream is gone: one of the ends has reset it, or the connection is closed.
+    Reset,
+    /// Nothing moved on the stream for too long, or it was not opened in time.
+    Stalled,
+    /// This end has said that nothing will follow.
+    Ended,
     /// The network has been closed.
     Closed,
 }
@@ -41,6 +49,9 @@ impl FailureKind {
             Self::Malformed => "malformed",
             Self::Busy => "busy",
             Self::Dial => "dial",
+            Self::Reset => "reset",
+            Self::Stalled => "stalled",
+            Self::Ended => "ended",
             Self::Closed => "closed",
         }
     }
@@ -115,6 +126,11 @@ pub enum Event {
         ticket: u64,
         result: Result<Vec<u8>, Failure>,
     },
+    /// A stream that a peer has opened, or that was asked for under this ticket. It is reset when it is dropped.
+    Stream {
+        ticket: Option<u64>,
+        stream: ByteStream,
+    },
     Peer(Notice),
     Listening(Multiaddr),
     /// So many notices about peers have been lost, because nobody fetched them.
@@ -128,6 +144,11 @@ impl Event {
             Self::Outcome { result: Ok(data), .. } => data.len(),
             _ => 0,
         }
+    }
+
+    /// Whether it was asked for: such events are bounded by what may be asked.
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Outcome { .. } | Self::Stream { ticket: Some(_), .. })
     }
 }
 
@@ -149,7 +170,7 @@ pub struct EventQueue {
 }
 
 impl EventQueue {
-    /// A queue of at most `limit` events besides outcomes, which are bounded by what was asked for.
+    /// A queue of at most `limit` events besides what was asked for.
     pub fn new(limit: usize) -> io::Result<Self> {
         let (bell, ear) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
@@ -176,7 +197,7 @@ impl EventQueue {
         if queued.bell.is_none() {
             return false;
         }
-        if !matches!(event, Event::Outcome { .. }) {
+        if !event.is_answer() {
             if queued.counted >= self.limit {
                 queued.lost += u64::from(matches!(event, Event::Peer(_) | Event::Listening(_)));
                 return false;
@@ -200,7 +221,7 @@ impl EventQueue {
         let taken = limit.min(queued.events.len());
         let mut events: Vec<Event> = queued.events.drain(..taken).collect();
         for event in &events {
-            queued.counted -= usize::from(!matches!(event, Event::Outcome { .. }));
+            queued.counted -= usize::from(!event.is_answer());
             queued.bytes -= event.bytes();
         }
         if queued.lost > 0 && queued.events.is_empty() {
@@ -242,7 +263,11 @@ fn ring(queued: &mut Queued) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::byte_streams;
+    use crate::config::StreamSpec;
 
     /// Whether the bell has rung; asking silences it, as fetching does.
     fn rung(queue: &EventQueue) -> bool {
@@ -267,6 +292,22 @@ mod tests {
         assert_eq!(queue.drain(10).len(), 3);
         assert_eq!(queue.waiting(), (0, 0));
         assert!(queue.push(request(7)));
+    }
+
+    #[test]
+    fn a_peer_s_stream_counts_and_one_that_was_asked_for_does_not() {
+        let queue = Arc::new(EventQueue::new(1).unwrap());
+        let spec = StreamSpec { name: "/raw".to_owned(), idle_seconds: 1.0, streams_per_peer: 1, buffer_bytes: 1 };
+        let stream = |ticket| {
+            let (wire, tickets) = (futures::io::Cursor::new(Vec::<u8>::new()), Arc::default());
+            let (stream, _) = byte_streams::new(wire, PeerId::random(), &spec, queue.clone(), tickets);
+            Event::Stream { ticket, stream }
+        };
+        assert!(queue.push(stream(None)));
+        assert!(!queue.push(stream(None)));
+        assert!(queue.push(stream(Some(1))) && queue.push(stream(Some(2))));
+        assert_eq!(queue.drain(9).len(), 3);
+        assert!(queue.push(stream(None)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Noria's peers: gossip that is validated before it goes on, requests, and what is known of who is connected.
+//! Noria's peers: gossip that is validated before it goes on, requests, streams, and what is known of who is connected.
 //!
 //! A [`Network`] runs a libp2p swarm on threads of its own. It is driven by its methods, none of which waits, and
 //! tells what happened through one bounded [`EventQueue`], which wakes its reader through a file descriptor. What a
@@ -11,6 +11,7 @@
 pub mod addresses;
 mod behaviour;
 mod budget;
+mod byte_streams;
 mod config;
 mod dialer;
 mod events;
@@ -20,12 +21,14 @@ mod network;
 mod peers;
 mod requests;
 mod service;
+mod slots;
 mod standing;
 mod streams;
 mod transport;
 mod view;
 
-pub use config::{Budget, Config, InvalidConfig, Limits, Protocol, Topic};
+pub use byte_streams::ByteStream;
+pub use config::{Budget, Config, InvalidConfig, Limits, Protocol, StreamSpec, Topic};
 pub use events::{Event, EventQueue, Failure, FailureKind, Notice, NoticeKind};
 pub use gossip::Verdict;
 pub use libp2p_identity::PeerId;

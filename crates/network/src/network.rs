@@ -1,6 +1,6 @@
 //! The handle of a running network.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,12 +17,13 @@ use tokio::time::timeout;
 
 use crate::addresses;
 use crate::behaviour::Behaviour;
-use crate::config::{Config, InvalidConfig, Protocol};
+use crate::config::{Config, InvalidConfig, Protocol, StreamSpec};
 use crate::dialer::{Backoff, Dialer};
 use crate::events::{EventQueue, Failure, FailureKind};
 use crate::gossip::{KnownTopics, PendingMessages, Verdict};
-use crate::requests::{Answer, OpenRequests, Slots};
-use crate::service::{Command, Service};
+use crate::requests::{Answer, OpenRequests};
+use crate::service::{Command, Service, StreamPlaces};
+use crate::slots::Slots;
 use crate::standing::Standings;
 use crate::streams::Served;
 use crate::transport;
@@ -72,13 +73,17 @@ pub struct Network {
     peer: PeerId,
     topics: HashMap<String, usize>,
     protocols: HashMap<String, Protocol>,
+    /// The protocols of streams.
+    streams: HashSet<String>,
+    /// How long opening one may take.
+    open_time: Duration,
     commands: mpsc::Sender<Command>,
     events: Arc<EventQueue>,
     view: Arc<View>,
     open: Arc<OpenRequests>,
     served: Served,
     own_requests: Arc<Semaphore>,
-    tickets: AtomicU64,
+    tickets: Arc<AtomicU64>,
     running: Mutex<Option<Running>>,
 }
 
@@ -100,6 +105,9 @@ impl Network {
         let events = Arc::new(EventQueue::new(config.limits.queued_events)?);
         let (view, open) = (Arc::<View>::default(), Arc::<OpenRequests>::default());
         let own_requests = Arc::new(Semaphore::new(config.limits.own_requests_open));
+        let tickets = Arc::new(AtomicU64::new(1));
+        let streams = config.streams.iter().map(|spec| spec.name.clone()).collect();
+        let open_time = Duration::from_secs_f64(config.limits.handshake_seconds);
         let (known, served) = (KnownTopics::default(), Served::default());
         let mut swarm = {
             let _context = runtime.enter();
@@ -125,7 +133,12 @@ impl Network {
             view: view.clone(),
             open: open.clone(),
             pending: PendingMessages::new(&config.limits),
-            slots: Slots::new(config.limits.peer_requests_open, config.limits.connections as usize),
+            slots: Slots::new(
+                config.limits.peer_requests_open,
+                Arc::new(Semaphore::new(config.limits.peer_requests_open * config.limits.connections as usize)),
+            ),
+            streams: stream_places(&config),
+            tickets: tickets.clone(),
             standings: Standings::new(config.limits.clone()),
             dialer: Dialer::new(own, &config.bootstrap, backoff),
             dials: HashMap::new(),
@@ -138,13 +151,15 @@ impl Network {
             peer: own,
             topics,
             protocols,
+            streams,
+            open_time,
             commands,
             events,
             view,
             open,
             served,
             own_requests,
-            tickets: AtomicU64::new(1),
+            tickets,
             running: Mutex::new(Some(Running { runtime, leave, task })),
         })
     }
@@ -196,15 +211,24 @@ impl Network {
         self.ticketed(|ticket| Command::Request { ticket, peer, protocol, data, time, permit })
     }
 
-    /// Answer requests of these protocols from now on, and of no others.
-    pub fn serve(&self, protocols: &[String]) -> Result<(), Failure> {
+    /// Take requests of these protocols, and streams of those, from now on, and no others.
+    pub fn serve(&self, protocols: &[String], streams: &[String]) -> Result<(), Failure> {
         let mut names = Vec::new();
-        for protocol in protocols {
-            let name = StreamProtocol::try_from_owned(self.protocol(protocol)?.name.clone());
-            names.extend(name.ok());
+        for name in protocols {
+            names.push(self.protocol(name)?.name.clone());
         }
-        self.served.set(names);
+        for name in streams {
+            names.push(self.stream(name)?.clone());
+        }
+        self.served.set(names.into_iter().filter_map(|name| StreamProtocol::try_from_owned(name).ok()).collect());
         Ok(())
+    }
+
+    /// Open a stream to a connected peer; it comes as an event under this ticket.
+    pub fn open_stream(&self, peer: PeerId, protocol: &str, time: Option<Duration>) -> Result<u64, Failure> {
+        let protocol = self.stream(protocol)?.clone();
+        let time = time.unwrap_or(self.open_time).min(self.open_time);
+        self.ticketed(|ticket| Command::OpenStream { ticket, peer, protocol, time })
     }
 
     /// Answer a peer's request; false where nobody waits any more.
@@ -283,6 +307,13 @@ impl Network {
         })
     }
 
+    fn stream(&self, name: &str) -> Result<&String, Failure> {
+        self.streams.get(name).ok_or_else(|| {
+            let message = format!("there is no protocol of streams {name:?} in the configuration");
+            Failure::new(FailureKind::Unsupported, message)
+        })
+    }
+
     fn ticketed(&self, command: impl FnOnce(u64) -> Command) -> Result<u64, Failure> {
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         self.send(command(ticket))?;
@@ -307,6 +338,18 @@ impl Drop for Network {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Every protocol of streams, with places for the peers of each, out of those that there are for all.
+fn stream_places(config: &Config) -> HashMap<String, StreamPlaces> {
+    let theirs = Arc::new(Semaphore::new(config.limits.streams_open));
+    let own = Arc::new(Semaphore::new(config.limits.own_streams_open));
+    let places = |spec: &StreamSpec| StreamPlaces {
+        theirs: Slots::new(spec.streams_per_peer, theirs.clone()),
+        own: Slots::new(spec.streams_per_peer, own.clone()),
+        spec: spec.clone(),
+    };
+    config.streams.iter().map(|spec| (spec.name.clone(), places(spec))).collect()
 }
 
 /// Open the listeners and return their addresses, with the ports that the system chose.

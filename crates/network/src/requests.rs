@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p_identity::PeerId;
-use libp2p_swarm::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::config::Protocol;
 use crate::events::{Event, EventQueue, Failure, FailureKind};
+use crate::slots::Slot;
+use crate::streams::Substream;
 
 const ANSWER: u8 = 0;
 const REFUSAL: u8 = 1;
@@ -29,33 +30,6 @@ const STEP_BYTES: usize = 64 << 10;
 
 /// An answer, or the sentence with which a request was refused.
 pub type Answer = Result<Vec<u8>, String>;
-
-/// How many requests are answered at a time, for one peer and for all.
-pub struct Slots {
-    each: usize,
-    all: Arc<Semaphore>,
-    peers: HashMap<PeerId, Arc<Semaphore>>,
-}
-
-/// A place among the requests that are answered, given back when it is dropped.
-pub struct Slot(#[allow(dead_code)] (OwnedSemaphorePermit, OwnedSemaphorePermit));
-
-impl Slots {
-    pub fn new(each: usize, peers: usize) -> Self {
-        Self { each, all: Arc::new(Semaphore::new(each * peers)), peers: HashMap::new() }
-    }
-
-    /// A place for a request of this peer, if there is one.
-    pub fn take(&mut self, peer: PeerId) -> Option<Slot> {
-        let own = self.peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
-        Some(Slot((own.clone().try_acquire_owned().ok()?, self.all.clone().try_acquire_owned().ok()?)))
-    }
-
-    /// A peer is gone; what it asked for keeps its places until it is answered or its time is up.
-    pub fn forget(&mut self, peer: &PeerId) {
-        self.peers.remove(peer);
-    }
-}
 
 /// The requests of peers that await their answer.
 #[derive(Default)]
@@ -90,7 +64,7 @@ impl OpenRequests {
 pub async fn serve(
     peer: PeerId,
     protocol: Protocol,
-    mut stream: Stream,
+    mut stream: Substream,
     open: Arc<OpenRequests>,
     events: Arc<EventQueue>,
     _slot: Slot,
@@ -128,7 +102,7 @@ impl Drop for Forget<'_> {
 }
 
 /// Tell a peer why its request is not even read.
-pub async fn refuse(mut stream: Stream, sentence: &'static str, _slot: Slot) {
+pub async fn refuse(mut stream: Substream, sentence: &'static str, _slot: Slot) {
     let _ = timeout(REFUSAL_TIME, write_frame(&mut stream, Some(REFUSAL), sentence.as_bytes())).await;
 }
 
@@ -238,21 +212,6 @@ mod tests {
             }
         }
         block(ask(&mut Peer(Cursor::new(bytes.to_vec()), Vec::new()), b"question", 8))
-    }
-
-    #[test]
-    fn places_are_bounded_for_each_peer_and_for_all() {
-        let mut slots = Slots::new(2, 2);
-        let peers = [PeerId::random(), PeerId::random(), PeerId::random()];
-        let taken: Vec<Slot> = (0..3).filter_map(|_| slots.take(peers[0])).collect();
-        assert_eq!(taken.len(), 2);
-        let (_other, third) = ([slots.take(peers[1]), slots.take(peers[1])], slots.take(peers[2]));
-        assert!(third.is_none(), "all places are taken");
-        // Coming back as somebody new does not help while the old requests are there.
-        slots.forget(&peers[0]);
-        assert!(slots.take(peers[0]).is_none());
-        drop(taken);
-        assert!(slots.take(peers[0]).is_some());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,11 +15,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::addresses;
 use crate::behaviour::{Behaviour, BehaviourEvent};
-use crate::config::{Config, Protocol};
+use crate::byte_streams::{self, Place};
+use crate::config::{Config, Protocol, StreamSpec};
 use crate::dialer::{Dial, Dialer, Target};
 use crate::events::{Event, EventQueue, Failure, FailureKind};
 use crate::gossip::{KnownTopics, PendingMessages, Verdict};
-use crate::requests::{self, OpenRequests, Slots};
+use crate::requests::{self, OpenRequests};
+use crate::slots::Slots;
 use crate::standing::{Pace, Standings};
 use crate::streams::Opened;
 use crate::view::{View, count};
@@ -46,6 +49,12 @@ pub enum Command {
         time: Duration,
         permit: OwnedSemaphorePermit,
     },
+    OpenStream {
+        ticket: u64,
+        peer: PeerId,
+        protocol: String,
+        time: Duration,
+    },
     Dial {
         ticket: u64,
         address: Multiaddr,
@@ -70,11 +79,19 @@ const TICK: Duration = Duration::from_millis(200);
 const TICKS_PER_SCORES: u32 = 5;
 /// How long leaving may take.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// What a message of a flood, or a request beyond the budget, costs.
+/// What a message of a flood, or a request or stream beyond the budget, costs.
 const FLOOD_MESSAGE: f64 = -1.0;
 const REQUEST_OVER_BUDGET: f64 = -1.0;
 /// Addresses that one peer, or one discovery, may tell.
 pub(crate) const TOLD_MAX: usize = 32;
+
+/// A protocol of streams, and the places on it.
+pub struct StreamPlaces {
+    pub spec: StreamSpec,
+    /// Of streams that peers have opened, and that this node has.
+    pub theirs: Slots,
+    pub own: Slots,
+}
 
 pub struct Service {
     pub config: Config,
@@ -86,6 +103,8 @@ pub struct Service {
     pub open: Arc<OpenRequests>,
     pub pending: PendingMessages,
     pub slots: Slots,
+    pub streams: HashMap<String, StreamPlaces>,
+    pub tickets: Arc<AtomicU64>,
     pub standings: Standings,
     pub dialer: Dialer,
     pub dials: HashMap<ConnectionId, Target>,
@@ -142,6 +161,7 @@ impl Service {
             Command::Request { ticket, peer, protocol, data, time, permit } => {
                 self.request(ticket, peer, protocol, data, time, permit);
             }
+            Command::OpenStream { ticket, peer, protocol, time } => self.open_stream(ticket, peer, &protocol, time),
             Command::Dial { ticket, address } => {
                 let (peer, addresses) = (addresses::peer(&address), vec![addresses::bare(&address)]);
                 if let Some(peer) = peer.filter(|peer| self.swarm.is_connected(peer)) {
@@ -252,7 +272,7 @@ impl Service {
         });
     }
 
-    fn on_stream(&mut self, opened: Opened) {
+    fn on_request(&mut self, opened: Opened) {
         let Opened { peer, protocol, stream } = opened;
         let statistics = &self.view.statistics;
         count(&statistics.requests_received);
@@ -268,6 +288,70 @@ impl Service {
             count(&statistics.requests_refused);
             tokio::spawn(requests::refuse(stream, "more requests than your budget allows", slot));
             self.score(peer, REQUEST_OVER_BUDGET, "more requests than its budget allows");
+        }
+    }
+
+    // ------------------------------------------------------------ streams
+
+    fn open_stream(&mut self, ticket: u64, peer: PeerId, protocol: &str, time: Duration) {
+        let Some(StreamPlaces { spec, own, .. }) = self.streams.get_mut(protocol) else { return };
+        let Some(slot) = own.take(peer) else {
+            let failure = Failure::new(FailureKind::Busy, "too many streams are open: wait for some to end");
+            self.events.push(Event::Outcome { ticket, result: Err(failure) });
+            return;
+        };
+        let (spec, place) = (spec.clone(), Place::new(slot, self.view.clone()));
+        let (reply, opened) = oneshot::channel();
+        // Its syntax was checked with the configuration.
+        if let Ok(name) = StreamProtocol::try_from_owned(spec.name.clone()) {
+            self.swarm.behaviour_mut().streams.open(peer, name, reply);
+        }
+        let (events, view, tickets) = (self.events.clone(), self.view.clone(), self.tickets.clone());
+        tokio::spawn(async move {
+            let gone = |_| Err(Failure::new(FailureKind::NotConnected, format!("{peer} was disconnected")));
+            let stream = timeout(time, async { opened.await.unwrap_or_else(gone) }).await.unwrap_or_else(|_| {
+                let message = format!("no stream within {} seconds", time.as_secs_f64());
+                Err(Failure::new(FailureKind::Timeout, message))
+            });
+            match stream {
+                Ok(stream) => {
+                    count(&view.statistics.streams_opened);
+                    let (stream, driver) = byte_streams::new(stream, peer, &spec, events.clone(), tickets);
+                    events.push(Event::Stream { ticket: Some(ticket), stream });
+                    driver.run(place).await;
+                }
+                Err(Failure { kind, message }) => {
+                    drop(place);
+                    let kind = if kind == FailureKind::Timeout { FailureKind::Stalled } else { kind };
+                    events.push(Event::Outcome { ticket, result: Err(Failure { kind, message }) });
+                }
+            }
+        });
+    }
+
+    fn on_stream(&mut self, opened: Opened) {
+        let Some(StreamPlaces { spec, theirs, .. }) = self.streams.get_mut(opened.protocol.as_ref()) else {
+            self.on_request(opened);
+            return;
+        };
+        let Opened { peer, stream, .. } = opened;
+        let statistics = &self.view.statistics;
+        // A stream that is refused is reset.
+        let Some(slot) = theirs.take(peer) else {
+            count(&statistics.streams_refused);
+            return;
+        };
+        if !self.standings.of(peer).may_ask(Instant::now()) {
+            count(&statistics.streams_refused);
+            self.score(peer, REQUEST_OVER_BUDGET, "more streams than its budget allows");
+            return;
+        }
+        let (stream, driver) = byte_streams::new(stream, peer, spec, self.events.clone(), self.tickets.clone());
+        if self.events.push(Event::Stream { ticket: None, stream }) {
+            count(&statistics.streams_accepted);
+            tokio::spawn(driver.run(Place::new(slot, self.view.clone())));
+        } else {
+            count(&statistics.streams_refused);
         }
     }
 

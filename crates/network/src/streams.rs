@@ -2,14 +2,19 @@
 //!
 //! libp2p's own request-response takes one list of protocols, one time limit and one size for all, and reads a
 //! request before anybody can say whether the peer may ask. Here a stream is handed over as soon as its protocol is
-//! agreed, with the peer's name, and everything else is decided above.
+//! agreed, with the peer's name, and everything else is decided above: it carries a request, or bytes as they come.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::fmt;
 use std::future::{Ready, ready};
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use futures::future::BoxFuture;
+use futures::{AsyncRead, AsyncWrite};
 use libp2p_core::transport::PortUse;
 use libp2p_core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p_core::{Endpoint, Multiaddr};
@@ -20,19 +25,68 @@ use libp2p_swarm::{
     NotifyHandler, Stream, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent,
     THandlerOutEvent, ToSwarm,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::events::{Failure, FailureKind};
 
 /// Where a stream that was asked for, or the reason why there is none, is sent.
-pub type Reply = oneshot::Sender<Result<Stream, Failure>>;
+pub type Reply = oneshot::Sender<Result<Substream, Failure>>;
 
 /// A stream that a peer has opened.
 #[derive(Debug)]
 pub struct Opened {
     pub peer: PeerId,
     pub protocol: StreamProtocol,
-    pub stream: Stream,
+    pub stream: Substream,
+}
+
+/// A stream that fails when its connection is closed. Yamux wakes no reader where this node itself closes it.
+pub struct Substream {
+    stream: Stream,
+    /// None when it is.
+    closed: Option<BoxFuture<'static, ()>>,
+}
+
+impl Substream {
+    fn new(stream: Stream, mut alive: watch::Receiver<()>) -> Self {
+        let closed = async move { while alive.changed().await.is_ok() {} };
+        Self { stream, closed: Some(Box::pin(closed)) }
+    }
+}
+
+impl fmt::Debug for Substream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stream.fmt(f)
+    }
+}
+
+impl AsyncRead for Substream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        // What came before the end of the connection is still there to be read.
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            return read;
+        }
+        if self.closed.as_mut().is_some_and(|closed| closed.as_mut().poll(cx).is_pending()) {
+            return Poll::Pending;
+        }
+        self.closed = None;
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+impl AsyncWrite for Substream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
 }
 
 /// The protocols that peers may open streams for; shared with every connection.
@@ -79,7 +133,7 @@ impl Behaviour {
     }
 
     fn handler(&self) -> Handler {
-        Handler { served: self.served.clone(), events: VecDeque::new() }
+        Handler { served: self.served.clone(), events: VecDeque::new(), alive: watch::Sender::new(()) }
     }
 }
 
@@ -148,12 +202,14 @@ pub struct Open {
 
 pub struct Handler {
     served: Served,
-    events: VecDeque<ConnectionHandlerEvent<Negotiation, Reply, (StreamProtocol, Stream)>>,
+    events: VecDeque<ConnectionHandlerEvent<Negotiation, Reply, (StreamProtocol, Substream)>>,
+    /// Dropped when the connection is closed.
+    alive: watch::Sender<()>,
 }
 
 impl ConnectionHandler for Handler {
     type FromBehaviour = Open;
-    type ToBehaviour = (StreamProtocol, Stream);
+    type ToBehaviour = (StreamProtocol, Substream);
     type InboundProtocol = Negotiation;
     type OutboundProtocol = Negotiation;
     type InboundOpenInfo = ();
@@ -178,14 +234,17 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<Negotiation, Negotiation, (), Reply>) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: agreed, .. }) => {
-                self.events.push_back(ConnectionHandlerEvent::NotifyBehaviour(agreed));
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (protocol, stream), ..
+            }) => {
+                let stream = Substream::new(stream, self.alive.subscribe());
+                self.events.push_back(ConnectionHandlerEvent::NotifyBehaviour((protocol, stream)));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (_, stream),
                 info: reply,
             }) => {
-                let _ = reply.send(Ok(stream));
+                let _ = reply.send(Ok(Substream::new(stream, self.alive.subscribe())));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, info: reply }) => {
                 let failure = match error {

@@ -52,11 +52,16 @@ pub struct Statistics {
     pub requests_received: AtomicU64,
     pub requests_refused: AtomicU64,
     pub requests_sent: AtomicU64,
+    /// By this node, by peers, and those of peers for which there was no room.
+    pub streams_opened: AtomicU64,
+    pub streams_accepted: AtomicU64,
+    pub streams_refused: AtomicU64,
     pub connections_refused: AtomicU64,
     pub dials_failed: AtomicU64,
     pub bans: AtomicU64,
     /// Levels, not counters.
     pub messages_pending: AtomicU64,
+    pub streams_open: AtomicU64,
 }
 
 /// One more.
@@ -79,10 +84,14 @@ impl Statistics {
             ("requests_received", &self.requests_received),
             ("requests_refused", &self.requests_refused),
             ("requests_sent", &self.requests_sent),
+            ("streams_opened", &self.streams_opened),
+            ("streams_accepted", &self.streams_accepted),
+            ("streams_refused", &self.streams_refused),
             ("connections_refused", &self.connections_refused),
             ("dials_failed", &self.dials_failed),
             ("bans", &self.bans),
             ("messages_pending", &self.messages_pending),
+            ("streams_open", &self.streams_open),
         ]
         .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
         .to_vec()

@@ -11,7 +11,7 @@ use libp2p_core::muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox};
 use libp2p_core::transport::{DialOpts, PortUse, upgrade::Version};
 use libp2p_core::{Endpoint, Multiaddr, Transport};
 use libp2p_identity::Keypair;
-use noria_network::{Config, Event, EventQueue, Network};
+use noria_network::{ByteStream, Config, Event, EventQueue, Network};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -26,24 +26,29 @@ fn alone() -> MutexGuard<'static, ()> {
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const ECHO: &str = "/test/echo/1";
+const RAW: &str = "/test/raw/1";
+/// Its buffer, as it is configured.
+const BUFFER: usize = 65536;
+const GRANT: u32 = 1 << 31;
 const MEBIBYTE: usize = 1 << 20;
 
 fn start(seed: u8) -> Network {
     let document = r#"{"network": "test", "agent": "noria/0", "listen": ["/ip4/127.0.0.1/tcp/0"], "external": [],
         "bootstrap": [], "topics": [{"name": "blocks", "bytes_max": 1048576, "weight": 1.0}],
         "protocols": [{"name": "/test/echo/1", "request_bytes_max": 65536, "response_bytes_max": 65536,
-        "timeout_seconds": 5.0}], "mdns": false, "peers_wanted": 8, "redial_seconds": [0.5, 60.0],
+        "timeout_seconds": 5.0}], "streams": [{"name": "/test/raw/1", "idle_seconds": 30.0, "streams_per_peer": 4,
+        "buffer_bytes": 65536}], "mdns": false, "peers_wanted": 8, "redial_seconds": [0.5, 60.0],
         "heartbeat_seconds": 0.2, "ban_score": -200.0, "ban_seconds": 3600.0, "threads": 1, "limits": {"connections": 64,
         "connections_per_ip": 32, "pending_connections": 32, "streams_per_connection": 64,
         "connection_bytes": {"per_second": 1e9, "burst": 1e9}, "peer_messages": {"per_second": 1e6, "burst": 1e6},
         "peer_requests": {"per_second": 1e2, "burst": 1e2}, "peer_requests_open": 8, "own_requests_open": 64,
-        "pending_messages": 64, "pending_message_bytes": 4194304, "queued_events": 64, "validation_seconds": 3.0,
-        "handshake_seconds": 5.0, "ping_seconds": 20.0}}"#;
+        "streams_open": 6, "own_streams_open": 64, "pending_messages": 64, "pending_message_bytes": 4194304,
+        "queued_events": 64, "validation_seconds": 3.0, "handshake_seconds": 60.0, "ping_seconds": 20.0}}"#;
     let config = Config::from_json(document.as_bytes()).unwrap();
     // Starting waits, which a task must not.
     let network = std::thread::spawn(move || Network::start(&[seed; 32], config).unwrap()).join().unwrap();
     network.subscribe("blocks", true).unwrap();
-    network.serve(&[ECHO.to_owned()]).unwrap();
+    network.serve(&[ECHO.to_owned()], &[RAW.to_owned()]).unwrap();
     network
 }
 
@@ -249,6 +254,7 @@ fn nonsense_in_every_protocol_hurts_nobody_else() {
             Some("/ipfs/id/push/1.0.0"),
             Some("/ipfs/ping/1.0.0"),
             Some(ECHO),
+            Some(RAW),
         ];
         let before = memory();
         let mut reached = 0;
@@ -338,5 +344,143 @@ fn connections_that_say_nothing_do_not_shut_others_out() {
     let silent: Vec<_> = (0..24).map(|_| std::net::TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
     runtime().block_on(async { still_serves(&victim, 8).await });
     drop(silent);
+    victim.close();
+}
+
+/// The streams that a peer has opened, as soon as there are so many.
+async fn accepted(victim: &Network, count: usize) -> Vec<ByteStream> {
+    let mut streams = Vec::new();
+    while streams.len() < count {
+        let stream = event(victim.events(), |event| match event {
+            Event::Stream { ticket: None, stream } => Some(stream),
+            _ => None,
+        });
+        streams.push(stream.await);
+    }
+    streams
+}
+
+fn statistic(network: &Network, name: &str) -> u64 {
+    network.statistics().into_iter().find(|(known, _)| *known == name).unwrap().1
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let reached = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, reached).await.expect(what);
+}
+
+/// An honest peer opens a stream, and what it says comes back.
+async fn still_streams(victim: &Network, seed: u8) {
+    let honest = start(seed);
+    let ticket = honest.dial(victim.listening()[0].clone()).unwrap();
+    event(honest.events(), outcome(ticket)).await;
+    let ticket = honest.open_stream(victim.peer(), RAW, None).unwrap();
+    let own = event(honest.events(), |event| match event {
+        Event::Stream { ticket: Some(told), stream } if told == ticket => Some(stream),
+        _ => None,
+    })
+    .await;
+    let theirs = accepted(victim, 1).await.remove(0);
+    assert_eq!(theirs.peer, honest.peer());
+    for (from, at, network, other) in [(&own, &theirs, &honest, victim), (&theirs, &own, victim, &honest)] {
+        event(network.events(), outcome(from.write(b"hello".to_vec()).unwrap())).await;
+        event(network.events(), outcome(from.close_write().unwrap())).await;
+        assert_eq!(event(other.events(), outcome(at.read().unwrap())).await, b"hello");
+        assert_eq!(event(other.events(), outcome(at.read().unwrap())).await, b"");
+    }
+    std::thread::spawn(move || honest.close()).join().unwrap();
+}
+
+fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
+}
+
+#[test]
+fn streams_that_nobody_reads_take_no_more_memory_than_declared() {
+    let _alone = alone();
+    let victim = start(9);
+    runtime().block_on(async {
+        let before = memory();
+        let mut attackers = Vec::new();
+        for _ in 0..3 {
+            attackers.push(Attacker::connect(&victim).await.unwrap());
+        }
+        // Four of one peer, six of all.
+        let mut streams = Vec::new();
+        for attacker in &mut attackers {
+            for _ in 0..6 {
+                streams.push(attacker.stream(Some(RAW)).await.unwrap());
+            }
+        }
+        eventually("refusals", || statistic(&victim, "streams_refused") == 12).await;
+        let held = accepted(&victim, 6).await;
+        assert_eq!((statistic(&victim, "streams_accepted"), statistic(&victim, "streams_open")), (6, 6));
+        let mut granted = Vec::new();
+        for stream in &mut streams {
+            let mut word = [0; 4];
+            // A stream that was refused ends at once.
+            if let Ok(Ok(())) = timeout(PATIENCE, stream.read_exact(&mut word)).await {
+                assert_eq!(u32::from_be_bytes(word), GRANT + BUFFER as u32);
+                granted.push(stream);
+            }
+        }
+        assert_eq!(granted.len(), 6);
+        // All that it may send, byte by byte; and then more, again and again, for which there is no room.
+        let crumbs = chunk(b"x").repeat(BUFFER);
+        for stream in &mut granted {
+            for part in crumbs.chunks(500) {
+                timeout(PATIENCE, stream.write_all(part)).await.unwrap().unwrap();
+            }
+            timeout(PATIENCE, stream.flush()).await.unwrap().unwrap();
+        }
+        for stream in granted.iter_mut().take(3) {
+            let more = chunk(&[7; 100_000]);
+            for _ in 0..200 {
+                if !matches!(timeout(Duration::from_secs(1), stream.write_all(&more)).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+        }
+        let grown = memory().saturating_sub(before);
+        assert!(grown < 32 * MEBIBYTE, "{grown} bytes");
+        // What came within the bounds is there, also of those that were cut off then.
+        for stream in &held {
+            assert_eq!(event(victim.events(), outcome(stream.read().unwrap())).await, vec![b'x'; BUFFER]);
+        }
+        eventually("the end of those cut off", || statistic(&victim, "streams_open") == 3).await;
+        drop(attackers);
+        eventually("the end of all", || statistic(&victim, "streams_open") == 0).await;
+        still_streams(&victim, 10).await;
+    });
+    victim.close();
+}
+
+#[test]
+fn a_stream_is_reset_with_its_connection_whoever_closes_it() {
+    let _alone = alone();
+    let victim = start(11);
+    runtime().block_on(async {
+        for closes in [true, false] {
+            let mut attacker = Attacker::connect(&victim).await.unwrap();
+            let _stream = attacker.stream(Some(RAW)).await.unwrap();
+            let stream = accepted(&victim, 1).await.remove(0);
+            let ticket = stream.read().unwrap();
+            if closes {
+                victim.disconnect(stream.peer).unwrap();
+            } else {
+                drop(attacker);
+            }
+            let failure = event(victim.events(), |event| match event {
+                Event::Outcome { ticket: told, result: Err(failure) } if told == ticket => Some(failure),
+                _ => None,
+            });
+            assert_eq!(failure.await.kind.name(), "reset");
+            eventually("the place", || statistic(&victim, "streams_open") == 0).await;
+        }
+    });
     victim.close();
 }

@@ -1,9 +1,10 @@
 //! The network: a handle whose calls do not wait, and the events that are fetched from it.
 
 use std::os::fd::RawFd;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use noria_network::{Config, Event, Failure, Notice, StartError, Verdict, addresses};
+use noria_network::{ByteStream, Config, Event, Failure, FailureKind, Notice, StartError, Verdict, addresses};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -36,6 +37,57 @@ struct NetworkOutcome {
     data: Py<PyBytes>,
     failure: Option<&'static str>,
     message: String,
+}
+
+/// A stream that a peer has opened, or that was asked for. It is reset when nobody holds it any more.
+#[pyclass(frozen, module = "noria._core")]
+struct NetworkStream {
+    #[pyo3(get)]
+    ticket: Option<u64>,
+    #[pyo3(get)]
+    peer: String,
+    #[pyo3(get)]
+    protocol: String,
+    #[pyo3(get)]
+    buffer_bytes: usize,
+    stream: Mutex<Option<ByteStream>>,
+}
+
+impl NetworkStream {
+    fn new(ticket: Option<u64>, stream: ByteStream) -> Self {
+        Self {
+            ticket,
+            peer: stream.peer.to_base58(),
+            protocol: stream.protocol.clone(),
+            buffer_bytes: stream.buffer_bytes,
+            stream: Mutex::new(Some(stream)),
+        }
+    }
+
+    fn ask(&self, ask: impl FnOnce(&ByteStream) -> Result<u64, Failure>) -> PyResult<u64> {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let reset = || Failure::new(FailureKind::Reset, "this end has let go of the stream");
+        stream.as_ref().ok_or_else(reset).and_then(ask).map_err(errors::network)
+    }
+}
+
+#[pymethods]
+impl NetworkStream {
+    fn read(&self) -> PyResult<u64> {
+        self.ask(ByteStream::read)
+    }
+
+    fn write(&self, data: &[u8]) -> PyResult<u64> {
+        self.ask(|stream| stream.write(data.to_vec()))
+    }
+
+    fn close_write(&self) -> PyResult<u64> {
+        self.ask(ByteStream::close_write)
+    }
+
+    fn reset(&self) {
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// Something that has happened to a peer, or to the network.
@@ -109,6 +161,7 @@ impl Network {
                     let data = convert::bytes(py, data).unbind();
                     list.append(Py::new(py, NetworkOutcome { ticket, data, failure, message })?)?;
                 }
+                Event::Stream { ticket, stream } => list.append(Py::new(py, NetworkStream::new(ticket, stream))?)?,
                 Event::Peer(Notice { kind, peer, address, reason }) => {
                     let address = address.map(|address| address.to_string()).unwrap_or_default();
                     let notice = NetworkNotice { kind: kind.name(), peer: peer.to_base58(), address, reason };
@@ -154,8 +207,14 @@ impl Network {
         self.0.request(convert::peer(peer)?, protocol, data.to_vec(), time).map_err(errors::network)
     }
 
-    fn serve(&self, protocols: Vec<String>) -> PyResult<()> {
-        self.0.serve(&protocols).map_err(errors::network)
+    fn serve(&self, protocols: Vec<String>, streams: Vec<String>) -> PyResult<()> {
+        self.0.serve(&protocols, &streams).map_err(errors::network)
+    }
+
+    #[pyo3(signature = (peer, protocol, timeout_seconds = None))]
+    fn open_stream(&self, peer: &str, protocol: &str, timeout_seconds: Option<f64>) -> PyResult<u64> {
+        let time = timeout_seconds.map(seconds).transpose()?;
+        self.0.open_stream(convert::peer(peer)?, protocol, time).map_err(errors::network)
     }
 
     fn respond(&self, handle: u64, data: &[u8]) -> bool {
@@ -236,6 +295,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<NetworkMessage>()?;
     module.add_class::<NetworkRequest>()?;
     module.add_class::<NetworkOutcome>()?;
+    module.add_class::<NetworkStream>()?;
     module.add_class::<NetworkNotice>()?;
     module.add_class::<NetworkPeer>()?;
     module.add_class::<Network>()?;

@@ -50,6 +50,29 @@ class ProtocolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A protocol of two-way streams of bytes.
+
+    Attributes
+    ----------
+    name
+        Beginning with ``/``.
+    idle_seconds
+        A stream on which nothing moves for this long, in either direction, is reset.
+    streams_per_peer
+        How many one peer may have opened, and how many this node may have opened to one peer. All protocols
+        together: at most a quarter of ``streams_per_connection``.
+    buffer_bytes
+        What has come on one stream and nobody has read; and what is handed to the swarm at a time.
+    """
+
+    name: str
+    idle_seconds: float = 60.0
+    streams_per_peer: int = 8
+    buffer_bytes: int = MEBIBYTE // 4
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
     """So many in a second on average, and so many at once."""
 
@@ -70,17 +93,19 @@ class TransportLimits:
     pending_connections
         In the middle of their handshake, each way.
     streams_per_connection
-        Open at a time.
+        Open at a time, those of gossip and requests among them.
     connection_bytes
         Read from one connection; what is beyond waits at the sender.
     peer_messages
         New messages of one peer; those beyond are ignored, and beyond four times that cost it score.
     peer_requests
-        Of one peer; those beyond are refused, and cost it score.
+        Of one peer, and streams that it opens; those beyond are refused, and cost it score.
     peer_requests_open
         Requests of one peer that are being answered.
     own_requests_open
         Own requests under way.
+    streams_open, own_streams_open
+        Streams of bytes that peers have opened, and that this node has, in all.
     pending_messages, pending_message_bytes
         Messages that await their verdict. One peer may take a quarter of their number.
     queued_events
@@ -102,6 +127,8 @@ class TransportLimits:
     peer_requests: Budget = Budget(50, 200)
     peer_requests_open: int = 16
     own_requests_open: int = 256
+    streams_open: int = 256
+    own_streams_open: int = 256
     pending_messages: int = 8_192
     pending_message_bytes: int = 64 * MEBIBYTE
     queued_events: int = 8_192
@@ -120,8 +147,8 @@ class TransportConfig:
         Which network this is: peers of another one are let go and left alone for a minute.
     agent
         What this program calls itself before its peers.
-    topics, protocols
-        What is spoken. Nothing else can be published, asked or served.
+    topics, protocols, streams
+        What is spoken. Nothing else can be published, asked, opened or served.
     listen
         Addresses like ``/ip4/0.0.0.0/tcp/30400``; port 0 lets the system choose.
     external
@@ -146,6 +173,7 @@ class TransportConfig:
     agent: str
     topics: tuple[TopicSpec, ...] = ()
     protocols: tuple[ProtocolSpec, ...] = ()
+    streams: tuple[StreamSpec, ...] = ()
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     external: tuple[str, ...] = ()
     bootstrap: tuple[str, ...] = ()

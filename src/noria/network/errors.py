@@ -48,11 +48,11 @@ class RequestFailed(TransportError):
 
 
 class PeerNotConnected(RequestFailed):
-    """The peer is not connected, or was disconnected before it answered."""
+    """The peer is not connected, or was disconnected before it answered, or opened a stream."""
 
 
 class ProtocolUnsupported(RequestFailed):
-    """The peer does not speak the protocol."""
+    """The peer does not speak the protocol, of requests or of streams."""
 
 
 class RequestTimeout(RequestFailed):
@@ -67,11 +67,32 @@ class AnswerMalformed(RequestFailed):
     """What the peer sent is no answer, or longer than the protocol allows."""
 
 
+class StreamFailed(TransportError):
+    """A stream goes no further; a subclass says why."""
+
+
+class StreamReset(StreamFailed):
+    """One of the ends has reset the stream, or the connection is gone."""
+
+
+class StreamTimeout(StreamFailed):
+    """Nothing moved on the stream for too long, or it was not opened in time."""
+
+
+class StreamClosed(StreamFailed):
+    """Nothing can be written any more: so this end has said itself."""
+
+
 class Refusal(Exception):
     """Raised by a handler to refuse a request; its message is told to the peer, cut at 256 bytes."""
 
 
-_ASKED: Final[dict[str, type[TransportError]]] = {
+_STREAMS: Final[dict[str, type[TransportError]]] = {
+    "reset": StreamReset,
+    "stalled": StreamTimeout,
+    "ended": StreamClosed,
+}
+_ASKED: Final[dict[str, type[TransportError]]] = _STREAMS | {
     "configuration": InvalidTransportConfig,
     "listen": ListenFailed,
     "system": TransportError,
@@ -80,7 +101,7 @@ _ASKED: Final[dict[str, type[TransportError]]] = {
     "unsupported": UnknownName,
     "malformed": MessageTooLong,
 }
-_ANSWERED: Final[dict[str, type[TransportError]]] = {
+_ANSWERED: Final[dict[str, type[TransportError]]] = _STREAMS | {
     "not-connected": PeerNotConnected,
     "unsupported": ProtocolUnsupported,
     "timeout": RequestTimeout,

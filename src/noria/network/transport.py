@@ -13,15 +13,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, Protocol, Self
 
 import structlog
 
-from noria._core import Network, NetworkError, NetworkMessage, NetworkNotice, NetworkOutcome, NetworkRequest
+from noria._core import (
+    Network,
+    NetworkError,
+    NetworkMessage,
+    NetworkNotice,
+    NetworkOutcome,
+    NetworkRequest,
+    NetworkStream,
+)
 from noria._core import peer_id as core_peer_id
 from noria.network.config import TransportConfig
-from noria.network.errors import InvalidAddress, Refusal, RequestTimeout, TransportClosed, not_asked, not_done
+from noria.network.errors import Refusal, StreamTimeout, not_asked
+from noria.network.outcomes import Outcomes, asked
 from noria.network.peers import EVENTS_CAPACITY, Ban, PeerEvent, PeerEventKind, PeerId, PeerInfo
+from noria.network.streams import Stream, StreamHandler, have
 from noria.primitives.background import BackgroundTasks
 from noria.primitives.subscriptions import Subscription, Topic
 
@@ -33,8 +43,6 @@ COMMAND_SECONDS: Final = 15.0
 """Longest wait for something that the swarm does by itself."""
 
 _log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 
 class Verdict(Enum):
@@ -84,6 +92,10 @@ class TransportProtocol(Protocol):
         self, peer: PeerId, protocol: str, data: bytes, *, timeout_seconds: float | None = None
     ) -> bytes: ...
     def serve(self, protocol: str, handler: Handler) -> None: ...  # noqa: D102
+    async def open_stream(  # noqa: D102
+        self, peer: PeerId, protocol: str, *, timeout_seconds: float | None = None
+    ) -> Stream: ...
+    def accept_streams(self, protocol: str, handler: StreamHandler) -> None: ...  # noqa: D102
     def events(self) -> Subscription[PeerEvent]: ...  # noqa: D102
     def peers(self) -> Sequence[PeerInfo]: ...  # noqa: D102
     async def dial(self, address: str) -> PeerId: ...  # noqa: D102
@@ -129,7 +141,8 @@ class Transport:
         self._timeouts = {protocol.name: protocol.timeout_seconds for protocol in config.protocols}
         self._validators: dict[str, Validator] = {}
         self._handlers: dict[str, Handler] = {}
-        self._outcomes: dict[int, asyncio.Future[bytes]] = {}
+        self._acceptors: dict[str, StreamHandler] = {}
+        self._outcomes = Outcomes()
         self._tasks = BackgroundTasks("network")
         self._feed: Topic[PeerEvent] = Topic()
         self._closing: asyncio.Task[None] | None = None
@@ -219,8 +232,8 @@ class Transport:
         TransportClosed
             Where the transport has been closed.
         """
-        ticket = self._ask(lambda: self._network.publish(topic, data))
-        return await self._outcome(ticket, COMMAND_SECONDS) == b"\x01"
+        told: bytes = await self._outcomes.wait(lambda: self._network.publish(topic, data), COMMAND_SECONDS)
+        return told == b"\x01"
 
     def subscribe(self, topic: str, validator: Validator) -> None:
         """Take part in a topic. Whatever comes is judged, and goes on to others only if it was accepted.
@@ -237,12 +250,12 @@ class Transport:
         UnknownName
             Where there is no such topic.
         """
-        self._ask(lambda: self._network.subscribe(topic, True))
+        asked(lambda: self._network.subscribe(topic, True))
         self._validators[topic] = validator
 
     def unsubscribe(self, topic: str) -> None:
         """Leave a topic."""
-        self._ask(lambda: self._network.subscribe(topic, False))
+        asked(lambda: self._network.subscribe(topic, False))
         self._validators.pop(topic, None)
 
     # ------------------------------------------------------------ requests
@@ -279,8 +292,11 @@ class Transport:
             Where too many requests are under way.
         """
         limit = self._timeouts.get(protocol, COMMAND_SECONDS)
-        ticket = self._ask(lambda: self._network.request(peer, protocol, data, timeout_seconds))
-        return await self._outcome(ticket, min(limit, timeout_seconds or limit) + GRACE_SECONDS)
+        answer: bytes = await self._outcomes.wait(
+            lambda: self._network.request(peer, protocol, data, timeout_seconds),
+            min(limit, timeout_seconds or limit) + GRACE_SECONDS,
+        )
+        return answer
 
     def serve(self, protocol: str, handler: Handler) -> None:
         """Answer the requests of a protocol from now on.
@@ -297,8 +313,65 @@ class Transport:
         UnknownName
             Where there is no such protocol.
         """
-        self._ask(lambda: self._network.serve([*self._handlers, protocol]))
+        asked(lambda: self._network.serve([*self._handlers, protocol], [*self._acceptors]))
         self._handlers[protocol] = handler
+
+    # ------------------------------------------------------------ streams
+
+    async def open_stream(
+        self, peer: PeerId, protocol: str, *, timeout_seconds: float | None = None
+    ) -> Stream:
+        """Open a stream to a connected peer.
+
+        Parameters
+        ----------
+        peer
+            Whom to.
+        protocol
+            One of the configuration's ``streams``.
+        timeout_seconds
+            Less than ``handshake_seconds``.
+
+        Returns
+        -------
+        Stream
+            A peer that has no room for it resets it.
+
+        Raises
+        ------
+        UnknownName, InvalidAddress
+            Where the arguments are wrong.
+        PeerNotConnected, ProtocolUnsupported, StreamTimeout
+            Where the peer opens none.
+        TransportBusy
+            Where too many are open.
+        """
+        limit = self.config.limits.handshake_seconds
+        core: NetworkStream = await self._outcomes.wait(
+            lambda: self._network.open_stream(peer, protocol, timeout_seconds),
+            min(limit, timeout_seconds or limit) + GRACE_SECONDS,
+            StreamTimeout,
+        )
+        return Stream(core, self._outcomes)
+
+    def accept_streams(self, protocol: str, handler: StreamHandler) -> None:
+        """Take the streams that peers open, from now on.
+
+        Parameters
+        ----------
+        protocol
+            One of the configuration's ``streams``.
+        handler
+            Has one stream, which is closed when it returns and reset when it raises; a second one replaces
+            it.
+
+        Raises
+        ------
+        UnknownName
+            Where there is no such protocol.
+        """
+        asked(lambda: self._network.serve([*self._handlers], [*self._acceptors, protocol]))
+        self._acceptors[protocol] = handler
 
     # ------------------------------------------------------------ peers
 
@@ -343,13 +416,13 @@ class Transport:
         DialFailed
             Where nobody answered, or not the peer that was named.
         """
-        ticket = self._ask(lambda: self._network.dial(address))
         limit = self.config.limits.handshake_seconds + GRACE_SECONDS
-        return PeerId((await self._outcome(ticket, limit)).decode())
+        name: bytes = await self._outcomes.wait(lambda: self._network.dial(address), limit)
+        return PeerId(name.decode())
 
     def disconnect(self, peer: PeerId) -> None:
         """Close all connections to a peer. It may come back."""
-        self._ask(lambda: self._network.disconnect(peer))
+        asked(lambda: self._network.disconnect(peer))
 
     def score(self, peer: PeerId, delta: float, reason: str) -> None:
         """Change what this node thinks of a peer; half of it is forgotten in ten minutes.
@@ -363,44 +436,25 @@ class Transport:
         reason
             Why, in case that it is.
         """
-        self._ask(lambda: self._network.score(peer, delta, reason))
+        asked(lambda: self._network.score(peer, delta, reason))
 
     def ban(self, peer: PeerId, seconds: float, reason: str) -> None:
         """Close all connections to a peer, and have none with it for a time."""
-        self._ask(lambda: self._network.ban(peer, seconds, reason))
+        asked(lambda: self._network.ban(peer, seconds, reason))
 
     def unban(self, peer: PeerId) -> None:
         """End a ban."""
-        self._ask(lambda: self._network.unban(peer))
+        asked(lambda: self._network.unban(peer))
 
     def bans(self) -> list[Ban]:
         """Return who is banned."""
         return [Ban(PeerId(peer), seconds, reason) for peer, seconds, reason in self._network.bans()]
 
     def statistics(self) -> Mapping[str, int]:
-        """Return counters since the start, by name; ``messages_pending`` is a level."""
+        """Return counters since the start, by name; ``messages_pending`` and ``streams_open`` are levels."""
         return self._network.statistics()
 
     # ------------------------------------------------------------ inside
-
-    def _ask(self, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except NetworkError as error:
-            raise not_asked(error) from None
-        except ValueError as error:
-            raise InvalidAddress(str(error)) from None
-
-    async def _outcome(self, ticket: int, limit_seconds: float) -> bytes:
-        outcome = self._outcomes[ticket] = self._loop.create_future()
-        try:
-            async with asyncio.timeout(limit_seconds):
-                answer: bytes = await outcome
-                return answer
-        except TimeoutError:
-            raise RequestTimeout(f"nothing came of it within {limit_seconds} seconds") from None
-        finally:
-            del self._outcomes[ticket]
 
     def _fetch(self) -> None:
         for event in self._network.drain(BATCH):
@@ -410,19 +464,16 @@ class Transport:
                 case NetworkRequest():
                     self._tasks.spawn(self._answer(event))
                 case NetworkOutcome():
-                    self._on_outcome(event)
+                    self._outcomes.tell(event)
+                case NetworkStream(ticket=None):
+                    # Without a handler it is reset, as nobody holds it.
+                    if (handler := self._acceptors.get(event.protocol)) is not None:
+                        self._tasks.spawn(have(handler, Stream(event, self._outcomes)))
+                case NetworkStream():
+                    self._outcomes.tell(event)
                 case NetworkNotice():
                     kind = PeerEventKind(event.kind)
                     self._feed.publish(PeerEvent(kind, PeerId(event.peer), event.address, event.reason))
-
-    def _on_outcome(self, event: NetworkOutcome) -> None:
-        outcome = self._outcomes.get(event.ticket)
-        if outcome is None or outcome.done():  # Whoever asked has stopped waiting.
-            return
-        if event.failure is None:
-            outcome.set_result(event.data)
-        else:
-            outcome.set_exception(not_done(event.failure, event.message))
 
     def _on_message(self, event: NetworkMessage) -> None:
         validator = self._validators.get(event.topic)
@@ -474,9 +525,7 @@ class Transport:
     async def _close(self) -> None:
         if self._descriptor is not None:
             self._loop.remove_reader(self._descriptor)
-        for outcome in self._outcomes.values():
-            if not outcome.done():
-                outcome.set_exception(TransportClosed("the network is closed"))
+        self._outcomes.close()
         await self._tasks.stop()
         self._feed.close("transport-closed")
         await asyncio.to_thread(self._network.close)
