@@ -332,6 +332,7 @@ def run_state_test(document: bytes, forks: Sequence[str] | None = None) -> list[
 
 # ---------------------------------------------------------------- sandbox (crates/sandbox)
 INSTRUMENTER_VERSION: int
+FUEL_MAX: int
 """Version of the fuel table and of what is injected into programs; part of the chain's rules."""
 
 class InvalidProgram(NoriaError):
