@@ -82,7 +82,6 @@ pub struct Network {
     view: Arc<View>,
     open: Arc<OpenRequests>,
     served: Served,
-    own_requests: Arc<Semaphore>,
     tickets: Arc<AtomicU64>,
     running: Mutex<Option<Running>>,
 }
@@ -133,6 +132,7 @@ impl Network {
             view: view.clone(),
             open: open.clone(),
             pending: PendingMessages::new(&config.limits),
+            asking: Slots::new(config.limits.streams_per_connection / 2, own_requests),
             slots: Slots::new(
                 config.limits.peer_requests_open,
                 Arc::new(Semaphore::new(config.limits.peer_requests_open * config.limits.connections as usize)),
@@ -158,7 +158,6 @@ impl Network {
             view,
             open,
             served,
-            own_requests,
             tickets,
             running: Mutex::new(Some(Running { runtime, leave, task })),
         })
@@ -203,12 +202,9 @@ impl Network {
             let message = format!("a request of {} has at most {most} bytes, not {}", protocol.name, data.len());
             return Err(Failure::new(FailureKind::Malformed, message));
         }
-        let permit = self.own_requests.clone().try_acquire_owned().map_err(|_| {
-            Failure::new(FailureKind::Busy, "too many requests are under way: wait for some to be answered")
-        })?;
         let longest = Duration::from_secs_f64(protocol.timeout_seconds);
         let time = time.unwrap_or(longest).min(longest);
-        self.ticketed(|ticket| Command::Request { ticket, peer, protocol, data, time, permit })
+        self.ticketed(|ticket| Command::Request { ticket, peer, protocol, data, time })
     }
 
     /// Take requests of these protocols, and streams of those, from now on, and no others.

@@ -10,7 +10,7 @@ use libp2p_core::Multiaddr;
 use libp2p_gossipsub::{self as gossipsub, IdentTopic, MessageAcceptance, PublishError};
 use libp2p_identity::PeerId;
 use libp2p_swarm::{ConnectionId, StreamProtocol, Swarm, SwarmEvent};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::addresses;
@@ -28,48 +28,15 @@ use crate::view::{View, count};
 
 /// What the swarm is told to do.
 pub enum Command {
-    Publish {
-        ticket: u64,
-        topic: String,
-        data: Vec<u8>,
-    },
-    Subscribe {
-        topic: String,
-        wanted: bool,
-    },
-    Verdict {
-        handle: u64,
-        verdict: Verdict,
-    },
-    Request {
-        ticket: u64,
-        peer: PeerId,
-        protocol: Protocol,
-        data: Vec<u8>,
-        time: Duration,
-        permit: OwnedSemaphorePermit,
-    },
-    OpenStream {
-        ticket: u64,
-        peer: PeerId,
-        protocol: String,
-        time: Duration,
-    },
-    Dial {
-        ticket: u64,
-        address: Multiaddr,
-    },
+    Publish { ticket: u64, topic: String, data: Vec<u8> },
+    Subscribe { topic: String, wanted: bool },
+    Verdict { handle: u64, verdict: Verdict },
+    Request { ticket: u64, peer: PeerId, protocol: Protocol, data: Vec<u8>, time: Duration },
+    OpenStream { ticket: u64, peer: PeerId, protocol: String, time: Duration },
+    Dial { ticket: u64, address: Multiaddr },
     Disconnect(PeerId),
-    Score {
-        peer: PeerId,
-        delta: f64,
-        reason: String,
-    },
-    Ban {
-        peer: PeerId,
-        time: Duration,
-        reason: String,
-    },
+    Score { peer: PeerId, delta: f64, reason: String },
+    Ban { peer: PeerId, time: Duration, reason: String },
     Unban(PeerId),
 }
 
@@ -102,6 +69,8 @@ pub struct Service {
     pub view: Arc<View>,
     pub open: Arc<OpenRequests>,
     pub pending: PendingMessages,
+    /// Own requests under way: more streams than a connection may have would close it.
+    pub asking: Slots,
     pub slots: Slots,
     pub streams: HashMap<String, StreamPlaces>,
     pub tickets: Arc<AtomicU64>,
@@ -158,8 +127,8 @@ impl Service {
                 }
             }
             Command::Verdict { handle, verdict } => self.judge(handle, verdict),
-            Command::Request { ticket, peer, protocol, data, time, permit } => {
-                self.request(ticket, peer, protocol, data, time, permit);
+            Command::Request { ticket, peer, protocol, data, time } => {
+                self.request(ticket, peer, protocol, data, time);
             }
             Command::OpenStream { ticket, peer, protocol, time } => self.open_stream(ticket, peer, &protocol, time),
             Command::Dial { ticket, address } => {
@@ -242,15 +211,12 @@ impl Service {
 
     // ------------------------------------------------------------ requests
 
-    fn request(
-        &mut self,
-        ticket: u64,
-        peer: PeerId,
-        protocol: Protocol,
-        data: Vec<u8>,
-        time: Duration,
-        permit: OwnedSemaphorePermit,
-    ) {
+    fn request(&mut self, ticket: u64, peer: PeerId, protocol: Protocol, data: Vec<u8>, time: Duration) {
+        let Some(slot) = self.asking.take(peer) else {
+            let message = "too many requests are under way: wait for some to be answered";
+            self.events.push(Event::Outcome { ticket, result: Err(Failure::new(FailureKind::Busy, message)) });
+            return;
+        };
         count(&self.view.statistics.requests_sent);
         let (reply, opened) = oneshot::channel();
         // Its syntax was checked with the configuration.
@@ -267,7 +233,7 @@ impl Service {
             let result = timeout(time, work).await.unwrap_or_else(|_| {
                 Err(Failure::new(FailureKind::Timeout, format!("no answer within {} seconds", time.as_secs_f64())))
             });
-            drop(permit);
+            drop(slot);
             events.push(Event::Outcome { ticket, result });
         });
     }

@@ -103,7 +103,7 @@ class TransportLimits:
     peer_requests_open
         Requests of one peer that are being answered.
     own_requests_open
-        Own requests under way.
+        Own requests under way; to one peer at most half of ``streams_per_connection``.
     streams_open, own_streams_open
         Streams of bytes that peers have opened, and that this node has, in all.
     pending_messages, pending_message_bytes
