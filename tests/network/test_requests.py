@@ -226,7 +226,7 @@ async def test_own_requests_to_one_peer_leave_its_connection_room() -> None:
         ]
         answers = await wait(asyncio.gather(*asked, return_exceptions=True))
         assert any(isinstance(answer, TransportBusy) for answer in answers)
-        assert any(isinstance(answer, RequestTimeout) for answer in answers)
+        assert not any(isinstance(answer, PeerNotConnected) for answer in answers)
         assert [peer.peer for peer in client.peers()] == [server.peer_id]
 
 
