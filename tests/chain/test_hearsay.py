@@ -28,7 +28,7 @@ from noria.consensus.slashing import (
 )
 from noria.consensus.slots import epoch_of
 from noria.consensus.state import MinerRecord
-from noria.consensus.validity import Accepted
+from noria.consensus.validity import Accepted, Postponed
 from noria.consensus.votes import Checkpoint, SignedVote, Vote, vote_message
 from noria.primitives.types import BlsSignature, Hash32
 from tests.chain import drawn
@@ -369,6 +369,25 @@ def test_alarms_of_one_signer_that_come_together_cost_one_check(
         assert [isinstance(finding, Accepted) for finding in found] == [True, False, False]
         states = [checker.state(root) for root in roots]
         assert states == [CheckState.WAITING, CheckState.NOT_DRAWN, CheckState.NOT_DRAWN]
+        await network.stop()
+
+    run_virtually(story())
+
+
+def test_an_alarm_about_a_block_of_an_epoch_that_this_chain_has_not_come_to_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path))
+        node = await careless(network)
+        first, *_ = shown(node)
+        with monkeypatch.context() as patch:
+            # As where the block is on a rival branch, and this one has had no block for more than an epoch.
+            patch.setattr(node.chain.tree, "snapshot", lambda root, epoch: None)
+            finding = await alarm(node, 2, first)
+        assert isinstance(finding, Postponed)
+        assert finding.kind == "SnapshotMissing"
+        assert isinstance(await alarm(node, 2, first), Accepted)
         await network.stop()
 
     run_virtually(story())
