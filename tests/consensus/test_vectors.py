@@ -133,7 +133,7 @@ def test_snapshots() -> None:
             grant = number(miner["grant"])
             assert parameters.grant_epochs == 0 or epoch < parameters.grant_epochs
             weight = min(inside, covered) + grant
-            if weight:
+            if weight and number(miner["bond_wei"]) >= number(case["bond_min_wei"]):
                 rows.append(
                     [raw(miner["miner"]), raw(miner["bls_key"]), before, before + inside, weight, grant]
                 )

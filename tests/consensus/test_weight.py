@@ -28,7 +28,9 @@ from noria.consensus.weight import (
 from noria.primitives.types import Address, BlsPublicKey, Hash32
 from tests.consensus.world import PlainState, address, bls_key
 
-SMALL = replace(DEVNET, window_epochs=3, leak_epochs=2, bond_per_weight_wei=10, floor_min_wei=100)
+SMALL = replace(
+    DEVNET, window_epochs=3, leak_epochs=2, bond_min_wei=5, bond_per_weight_wei=10, floor_min_wei=100
+)
 ROOT = Hash32(b"\x07" * 32)
 
 
@@ -142,11 +144,19 @@ def test_the_bond_caps_the_work_but_not_the_grant() -> None:
     assert only_row(state, 2, grant=7) == SnapshotRow(address(0), bls_key(0), 0, 50, 27, 7)
 
 
-def test_without_bond_there_is_only_the_grant() -> None:
+def test_a_bond_that_covers_no_work_leaves_the_grant() -> None:
     assert only_row(one_miner(entry(1, 0, 50), bond=9), 2) is None
-    assert only_row(one_miner(entry(1, 0, 50), bond=0), 2, grant=7) == SnapshotRow(
+    assert only_row(one_miner(entry(1, 0, 50), bond=5), 2, grant=7) == SnapshotRow(
         address(0), bls_key(0), 0, 50, 7, 7
     )
+
+
+@pytest.mark.parametrize("bond", [0, 4])
+def test_below_the_least_bond_there_is_no_weight_and_no_grant(bond: int) -> None:
+    assert only_row(one_miner(entry(1, 0, 50), bond=bond), 2, grant=7) is None
+    covering = replace(SMALL, bond_per_weight_wei=1)
+    state = one_miner(entry(1, 0, 50), bond=bond)
+    assert take_snapshot(covering, state, {}, 2).rows == ()
 
 
 def test_bonds_cover_weight_and_capacity() -> None:
@@ -190,7 +200,7 @@ def test_silent_epochs_are_counted_only_in_the_voting_set() -> None:
 
 
 def test_rows_stand_by_address_whatever_the_order_of_miners() -> None:
-    records = [MinerRecord(address(number), bls_key(number), 0) for number in range(20)]
+    records = [MinerRecord(address(number), bls_key(number), 5) for number in range(20)]
     grants = {address(number): number + 1 for number in range(20)}
     forward = PlainState({record.miner: record for record in records})
     backward = PlainState({record.miner: record for record in reversed(records)})
@@ -208,7 +218,7 @@ def test_rows_stand_by_address_whatever_the_order_of_miners() -> None:
 
 
 def test_more_miners_than_allowed_are_named() -> None:
-    records = {address(number): MinerRecord(address(number), bls_key(number), 0) for number in range(3)}
+    records = {address(number): MinerRecord(address(number), bls_key(number), 5) for number in range(3)}
     with pytest.raises(TooManyMiners, match="3 miners with weight, at most 2"):
         take_snapshot(replace(SMALL, miners_max=2), PlainState(records), dict.fromkeys(records, 1), 2)
 

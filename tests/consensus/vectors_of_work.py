@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from noria.consensus.certificate import (
@@ -73,7 +74,9 @@ def weight() -> dict[str, Any]:
     }
 
 
-def snapshot_vector(name: str, parameters: ChainParameters, epoch: int) -> dict[str, Any]:
+def snapshot_vector(name: str, network: ChainParameters, epoch: int) -> dict[str, Any]:
+    # So low that bonds cap some of the work, and so high that one is below it.
+    parameters = replace(network, bond_min_wei=1000 * network.bond_per_weight_wei)
     miners, records, batches, grants = [], [], {}, {}
     for n, (miner, secret) in enumerate(zip(MINERS, SECRETS, strict=True)):
         bond = parameters.bond_per_weight_wei * number(f"bond {n}", 5000)
@@ -102,6 +105,7 @@ def snapshot_vector(name: str, parameters: ChainParameters, epoch: int) -> dict[
         "network": name,
         "epoch": epoch,
         "window": [first, last],
+        "bond_min_wei": parameters.bond_min_wei,
         "genesis_root": ROOT,
         "miners": miners,
         "rows": [[row.miner, row.bls_key, row.lo, row.hi, row.weight, row.grant] for row in snapshot.rows],

@@ -229,9 +229,12 @@ def snapshot_row(
     Returns
     -------
     SnapshotRow or None
-        `None` where it has no weight, sleeps, or is in jail.
+        `None` where it has no weight, sleeps, or is in jail. Below ``BOND_MIN`` it has none, also of a grant:
+        who takes its bond out is gone from all voting sets before its place is given away.
     """
-    if record.jailed(epoch) or not awake(parameters, state, record):
+    if record.bond_wei < parameters.bond_min_wei or record.jailed(epoch):
+        return None
+    if not awake(parameters, state, record):
         return None
     first, last = window(parameters, epoch)
     credits = state.credits(record.miner)
