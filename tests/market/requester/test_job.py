@@ -176,7 +176,7 @@ async def test_colluding_liars_are_caught_by_the_sample() -> None:
             "not what its receipt names",
         ),
         (Ways(change_result=lambda r: _with(r, nonce=bytes(32))), "not the one that was sealed"),
-        (Ways(change_result=lambda r: _with(r, fuel=2**40, weight=0)), "above its unit's limit"),
+        (Ways(change_result=lambda r: _with(r, fuel=2**40, weight=0)), "above the unit's limit"),
         (Ways(change_result=lambda r: _with(r, number=r.number + 10**6)), "never ordered"),
         (Ways(shows_unasked=True), "before it was asked for"),
     ],
