@@ -37,10 +37,16 @@ def transfer(
 
 
 def authorization_transaction(
-    account: DevAccount, nonce: int, authority: DevAccount, authority_nonce: int, gas: int = 100_000
+    account: DevAccount,
+    nonce: int,
+    authority: DevAccount,
+    authority_nonce: int,
+    gas: int = 100_000,
+    *,
+    target: bytes = SINK,
 ) -> bytes:
     """An EIP-7702 transaction of ``account``; ``authority`` delegates in it, which takes a nonce of its."""
-    grant = [_integer(CHAIN_ID), SINK, _integer(authority_nonce)]
+    grant = [_integer(CHAIN_ID), target, _integer(authority_nonce)]
     signature = sign_digest(authority.private_key, keccak256(b"\x05" + rlp_encode(grant)))
     fields = [
         *(_integer(value) for value in (CHAIN_ID, nonce, GWEI, 100 * GWEI, gas)),
