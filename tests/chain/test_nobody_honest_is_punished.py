@@ -213,7 +213,8 @@ class Accusations(NetworkMachine):
         self.keep_slots_back()
         self.genesis_root = self.adversary.chain.rules.genesis_root
         self.before = {miner: state_of(self.adversary).miners[miner] for miner in THE_HONEST}
-        self.do(self.to_slot(EPOCH))
+        while not any(header.header.proposer in THE_HONEST for header in self.archive.headers):
+            self.do(self.to_slot(self.slot + EPOCH))
 
     def keep_slots_back(self) -> None:
         """Let the adversary make no block of its own accord in every other slot, for those that it forges."""
@@ -299,7 +300,6 @@ class Accusations(NetworkMachine):
 
         self.do(hear())
 
-    @precondition(lambda self: self.archive.headers)
     @rule(who=st.sets(st.sampled_from(HONEST), min_size=1), seed=st.integers(0, 2**32 - 1))
     def it_accuses(self, who: set[int], seed: int) -> None:
         dice = Random(seed)
@@ -308,7 +308,6 @@ class Accusations(NetworkMachine):
         ]
         self.tell(who, "evidence", *(encode_evidence([evidence]) for evidence in made))
 
-    @precondition(lambda self: self.archive.headers)
     @rule(seed=st.integers(0, 2**32 - 1))
     def it_will_accuse_in_its_next_blocks(self, seed: int) -> None:
         evidence, guilty = self.charge(Random(seed))
@@ -334,7 +333,6 @@ class Accusations(NetworkMachine):
         guilty = {miner for evidence in some for miner in accused(evidence)} or {address(dice.choice(HONEST))}
         return tuple(some), tuple(sorted(guilty))
 
-    @precondition(lambda self: self.archive.headers)
     @rule(who=st.sets(st.sampled_from(HONEST), min_size=1), seed=st.integers(0, 2**32 - 1))
     def it_accuses_in_a_block_that_it_makes_for_that(self, who: set[int], seed: int) -> None:
         """On any block, also to leave out those of others, and for any slot that it has not signed for."""
