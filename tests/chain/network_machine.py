@@ -124,6 +124,9 @@ class NetworkMachine(RuleBasedStateMachine):
             node.lag, node.steps_left = 0.0, NEVER
             if not node.running:
                 await node.rise(0.0, NEVER)
+        for node in self.nodes:
+            for other in self.network.others(node):
+                await node.catch_up(other)
 
     def teardown(self) -> None:
         try:

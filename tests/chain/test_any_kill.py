@@ -293,6 +293,9 @@ class Kills(RuleBasedStateMachine):
             node.lag, node.steps_left = 0.0, NEVER
             if not node.running:
                 await node.rise(0.0, NEVER)
+        for node in self.nodes:
+            for other in self.network.others(node):
+                await node.catch_up(other)
         await self._pass(GOING_ON_SLOTS)
         self.nobody_says_what_costs_its_bond()
         self.nothing_final_is_lost_or_twofold()
