@@ -497,7 +497,7 @@ TestAccusations = pytest.mark.timeout(600)(pytest.mark.slow(Accusations.TestCase
 # Nothing is made smaller: a failure says what was done, and each try takes seconds.
 TestAccusations.settings = settings(
     phases=[Phase.generate],
-    max_examples=8,
+    max_examples=10,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
