@@ -306,6 +306,7 @@ def test_what_is_no_job(run: Run, tmp_path: Path, arguments: list[str], code: in
     [
         (["--ask", "1"], 2, "--ask"),
         (["--capacity", "much"], 2, "--capacity"),
+        (["--capacity", "8e28"], 2, "from 1 to 79228162514264337593543950335"),
         (["--listen", "here"], 2, "--listen"),
         (["--bootstrap", "/ip4/127.0.0.1/tcp/1"], 2, "leave out --spec and --bootstrap"),
     ],

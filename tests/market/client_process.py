@@ -68,6 +68,9 @@ def main(task: dict[str, Any]) -> None:
                 wrong += 1
             say(done=done)
         say(end=True, wrong=wrong, failed=failed)
+        if task.get("holds"):
+            # The job is ended when somebody says so.
+            sys.stdin.readline()
     view = executor.stats()
     say(view=msgspec.to_builtins(view), wrong=wrong, failed=failed, peak_bytes=peak_bytes())
 

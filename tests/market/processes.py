@@ -45,7 +45,7 @@ class Program:
         with self.complaints.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.market.client_process", json.dumps(task)],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -93,7 +93,9 @@ class Program:
         self.until(f"{count} calls are done", lambda told: told.get("done", 0) >= count)
 
     def finish(self, seconds: float = SECONDS) -> dict[str, Any]:
-        """Wait for its end; return what it told last."""
+        """Wait for its end, which it comes to also if it holds its job; return what it told last."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         last = self.until("the program ends well", lambda told: "view" in told, seconds)
         assert self.process.wait(SECONDS) == 0, self.complaints.read_text()
         return last
@@ -236,6 +238,19 @@ class Market:
 
         wait_for(f"{node.name} is back", back, SECONDS)
 
+    def are_level(self) -> None:
+        """Wait until each node is among the others and has the blocks that the first one has now."""
+        first, *rest = self.network.nodes
+        for node in rest:
+            self.answers(node, len(rest))
+        height = int(call(first, "eth_blockNumber"), 16)
+        for node in rest:
+            wait_for(
+                f"{node.name} has block {height}",
+                partial(has_blocks, node, height),
+                SECONDS,
+            )
+
 
 def summary(money: Money) -> str:
     """Return where all jobs stand, for people."""
@@ -247,8 +262,8 @@ def summary(money: Money) -> str:
     return f"block {money.block}: " + "; ".join(jobs)
 
 
-def has_blocks(node: NodeEntry) -> bool:
-    return int(call(node, "eth_blockNumber"), 16) > 2
+def has_blocks(node: NodeEntry, count: int = 3) -> bool:
+    return int(call(node, "eth_blockNumber"), 16) >= count
 
 
 @contextmanager
@@ -266,8 +281,9 @@ def market_of(network: Network, folder: Path) -> Iterator[Market]:
                 if program.process.poll() is None:
                     program.kill()
                 program._reader.join(5)
-                if program.process.stdout is not None:
-                    program.process.stdout.close()
+                for pipe in (program.process.stdin, program.process.stdout):
+                    if pipe is not None:
+                        pipe.close()
 
 
 def all_end(market: Market, jobs: list[int], *, redrawn: bool = False) -> Money:

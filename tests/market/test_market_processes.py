@@ -203,8 +203,9 @@ def test_nodes_and_users_die_in_the_middle(market: Market) -> None:
     market.answers(fourth, 3)
     one, other, hasty = market.user(), market.user(), market.user()
     settings = {"budget": "1 NOR", "miners": 4, "replicas": 2}
-    # This one's own node is killed when the job is open, and one of its miners when it works.
-    program = one.start(second, units=24, rounds=ROUNDS, settings=settings)
+    # This one's own node is killed when the job is open, and one of its miners when it works. It ends the job
+    # when all are back: who is not there for `T_CLOSE` blocks after that, four here, is not paid.
+    program = one.start(second, units=24, rounds=ROUNDS, settings=settings, holds=True)
     killed = other.start(first, units=400, rounds=ROUNDS, checks=False, settings=settings)
     interrupted = hasty.start(first, units=400, rounds=ROUNDS, checks=False, settings=settings)
     job = program.job()
@@ -213,13 +214,15 @@ def test_nodes_and_users_die_in_the_middle(market: Market) -> None:
     killed.has_done(4)
     killed.kill()
     interrupted.has_done(1)
-    assert interrupted.interrupt() == -signal.SIGINT
-    assert "KeyboardInterrupt" in interrupted.complaints.read_text()
     program.has_done(4)
     signal_node(market.network, third, signal.SIGSTOP)
     market.restart(fourth)
     program.has_done(12)
     signal_node(market.network, third, signal.SIGCONT)
+    program.has_done(24)
+    market.are_level()
+    assert interrupted.interrupt() == -signal.SIGINT
+    assert "KeyboardInterrupt" in interrupted.complaints.read_text()
     told = program.finish()
     assert (told["wrong"], told["failed"]) == (0, 0)
     assert told["view"]["done"] == 24

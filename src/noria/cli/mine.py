@@ -13,6 +13,7 @@ from noria.cli.errors import BadArgument
 from noria.cli.help import examples
 from noria.cli.mine_folder import DEFAULT_FOLDER
 from noria.cli.node_access import JsonOption, money
+from noria.cli.registration import CAPACITY_MAX
 
 if TYPE_CHECKING:
     from noria.cli.mine_folder import Identity, MineFolder
@@ -107,7 +108,7 @@ def mine(
 
     options = Options(
         ask=None if ask is None else money(ask, "--ask"),
-        capacity=None if capacity is None else parse_fuel(capacity, "--capacity"),
+        capacity=None if capacity is None else parse_fuel(capacity, "--capacity", CAPACITY_MAX),
         cores=cores or max(1, len(os.sched_getaffinity(0)) - 1),
         bond=None if bond is None else money(bond, "--bond"),
     )

@@ -15,7 +15,7 @@ from noria.cli.errors import BadArgument, CommandError
 from noria.cli.help import examples
 from noria.cli.mine_folder import DEFAULT_FOLDER
 from noria.cli.node_access import JsonOption, NodeOption, connected
-from noria.cli.registration import read_bond, register_call, unbond_call, withdraw_call
+from noria.cli.registration import CAPACITY_MAX, read_bond, register_call, unbond_call, withdraw_call
 from noria.cli.secrets import KeystoreOption, PasswordFileOption, read_password
 from noria.cli.send import await_receipt, private_key_of, send_signed
 
@@ -59,7 +59,9 @@ def register(
         str | None,
         typer.Option(help="Name of the miner's node among peers.", show_default="that of the node asked"),
     ] = None,
-    capacity: Annotated[int, typer.Option(min=0, help="Fuel per epoch for which it stands ready.")] = 0,
+    capacity: Annotated[
+        int, typer.Option(min=0, max=CAPACITY_MAX, help="Fuel per epoch for which it stands ready.")
+    ] = 0,
     ask_price: Annotated[str, typer.Option(help="Least price of a fuel.", metavar="AMOUNT")] = "0 wei",
     rpc: RpcOption = DEFAULT_URL,
     keystore: KeystoreOption = None,

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from noria.primitives.keys import BlsSecretKey
     from noria.primitives.types import Address, Hash32
 
-
+CAPACITY_MAX: Final = 2**96 - 1
+"""Fuel per epoch: the registry has so many bits for the sum of all miners' capacities."""
 _MINER: Final = "(uint256,bytes32,bytes16," + "uint256," * 10 + "bytes)"
 
 

@@ -112,21 +112,21 @@ def run(
     run_map(target, function, map_file, output, limits, workers)
 
 
-def parse_fuel(text: str, option: str = "--fuel") -> int:
+def parse_fuel(text: str, option: str = "--fuel", most: int = FUEL_MAX) -> int:
     """Read an amount of fuel: a whole number, with ``_`` between digits or an exponent if one likes.
 
     Raises
     ------
     BadArgument
-        If it is none, or more than any unit can use.
+        If it is none, or more than `most`, which is what any unit can use.
     """
     try:
         number = Decimal(text.strip())
         whole = int(number) if number.is_finite() and number.adjusted() < 30 else -1
     except InvalidOperation:
         number, whole = Decimal(0), -1
-    if whole != number or not 1 <= whole <= FUEL_MAX:
-        raise BadArgument(f"{option} {text} is not a whole number from 1 to {FUEL_MAX}, like 2000000 or 2e9")
+    if whole != number or not 1 <= whole <= most:
+        raise BadArgument(f"{option} {text} is not a whole number from 1 to {most}, like 2000000 or 2e9")
     return whole
 
 
