@@ -127,6 +127,9 @@ class Node:
         if not self.running:
             return
         slot = self.simulation.slot
+        if slot % self.world.parameters.epoch_slots == 0:
+            # The head's justified checkpoint may be too old now.
+            self._choose()
         self._ask_for_missing()
         self.behaviour.begin_slot(self, slot)
         head = self.links[self.head]
@@ -370,7 +373,7 @@ class Node:
             self.tree = {
                 root: node for root, node in self.tree.items() if descends(self.tree, root, final.root)
             }
-        head = choose_head(self.tree, self.final, self.refuted)
+        head = choose_head(self.tree, self.final, self._epoch, self.refuted)
         if head != self.head:
             if self.honest and self.head in self.tree and self.head not in self.refuted:
                 depth = 0

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.consensus.fork_choice import (
+    SOURCE_AGE_EPOCHS,
     BlockNode,
     UnknownAncestor,
     checkpoint,
@@ -73,9 +74,15 @@ def tree() -> Tree:
 
 
 def head(
-    tree: Tree, final: Checkpoint = FINAL, refuted: Sequence[str] = (), pending: Sequence[str] = ()
+    tree: Tree,
+    final: Checkpoint = FINAL,
+    refuted: Sequence[str] = (),
+    pending: Sequence[str] = (),
+    epoch: int = 1,
 ) -> str:
-    found = choose_head(tree, final, [root(name) for name in refuted], [root(name) for name in pending])
+    found = choose_head(
+        tree, final, epoch, [root(name) for name in refuted], [root(name) for name in pending]
+    )
     return found.rstrip(b"\0").decode()
 
 
@@ -118,10 +125,47 @@ def test_a_justified_checkpoint_outweighs_any_number_of_blocks(tree: Tree) -> No
     assert head(tree) == "a6"
 
 
-def test_justification_learned_on_one_branch_counts_for_its_sisters(tree: Tree) -> None:
+def test_a_justification_learned_on_one_branch_counts_at_once_for_where_it_starts(tree: Tree) -> None:
     # b2 justifies a1; the longer chain goes through a1 too.
     tell(tree, "b2", justified=(1, "a1"))
+    grow(tree, "c1", "c2", "c3", "c4", on="g")
     assert head(tree) == "a3"
+
+
+def test_a_longer_chain_without_the_justification_is_given_up_when_its_own_is_too_old(tree: Tree) -> None:
+    # Those who have voted from a1 must not vote from genesis, from which a3 would have them vote.
+    tell(tree, "b2", justified=(1, "a1"))
+    assert [head(tree, epoch=epoch) for epoch in range(5)] == ["a3", "a3", "a3", "b2", "b2"]
+    grow(tree, "a4", "a5", on="a3")
+    assert head(tree, epoch=3) == "b2"
+    tell(tree, "a5", justified=(1, "a1"))
+    assert head(tree, epoch=3) == "a5"
+
+
+def test_a_first_block_with_the_votes_takes_no_block_back(tree: Tree) -> None:
+    # In epoch 5, of chains that justify every epoch: b2 has the votes for it, and a3 is about to.
+    grow(tree, "a4", "a5", on="a3")
+    for name in ("a1", "a2", "a3", "a4", "a5"):
+        tell(tree, name, justified=(4, "g"))
+    tell(tree, "b2", justified=(5, "a1"))
+    assert head(tree, epoch=5) == "a5"
+    assert head(tree, epoch=6) == "a5"
+    assert head(tree, epoch=7) == "b2"
+
+
+def test_of_chains_that_are_all_too_old_the_newest_justification_wins(tree: Tree) -> None:
+    tell(tree, "a3", justified=(1, "a1"))
+    tell(tree, "b2", justified=(2, "a1"))
+    assert [head(tree, epoch=epoch) for epoch in (3, 4, 50)] == ["a3", "b2", "b2"]
+
+
+def test_a_final_checkpoint_of_which_no_viable_block_knows_stops_nothing(tree: Tree) -> None:
+    # A refuted block has told it.
+    final = Checkpoint(7, root("a1"))
+    assert head(tree, final, epoch=50) == "a3"
+    grow(tree, "b3", "b4", on="b2")
+    assert head(tree, final, epoch=50) == "b4"
+    assert head(tree, final, epoch=50, refuted=["b4", "a3"]) == "b3"
 
 
 def test_nothing_below_the_final_checkpoint_is_chosen(tree: Tree) -> None:
@@ -132,7 +176,7 @@ def test_nothing_below_the_final_checkpoint_is_chosen(tree: Tree) -> None:
 
 def test_the_final_block_must_be_known(tree: Tree) -> None:
     with pytest.raises(UnknownAncestor, match="is not among the 5 known ones"):
-        choose_head(tree, Checkpoint(1, root("x")))
+        choose_head(tree, Checkpoint(1, root("x")), 1)
 
 
 def test_a_refuted_block_and_what_follows_it_cannot_be_head(tree: Tree) -> None:
@@ -206,7 +250,7 @@ def test_the_head_is_the_same_in_every_order_of_arrival(tree: Tree) -> None:
     grow(tree, "b3", on="b2", tie=1)
     expected = head(tree)
     for order in permutations(tree):
-        assert choose_head({key: tree[key] for key in order}, FINAL).rstrip(b"\0").decode() == expected
+        assert choose_head({key: tree[key] for key in order}, FINAL, 1).rstrip(b"\0").decode() == expected
 
 
 @st.composite
@@ -228,24 +272,30 @@ def trees(draw: st.DrawFn) -> Tree:
             while ancestors[-1].parent_root in {other.root for other in nodes}:
                 ancestors.append(next(other for other in nodes if other.root == ancestors[-1].parent_root))
             target = draw(st.sampled_from(ancestors))
-            node = replace(node, justified=Checkpoint(draw(st.integers(1, 3)), target.root))
+            told = Checkpoint(draw(st.integers(1, 5)), target.root)
+            node = replace(node, justified=max(told, node.justified, key=lambda one: one.epoch))
         nodes.append(node)
     return {node.root: node for node in nodes}
 
 
-@given(trees(), st.data())
-def test_any_order_gives_the_same_viable_head_with_the_most_blocks(tree: Tree, data: st.DataObject) -> None:
+@given(trees(), st.integers(0, 8), st.data())
+def test_any_order_gives_the_same_viable_head(tree: Tree, epoch: int, data: st.DataObject) -> None:
     shuffled = {key: tree[key] for key in data.draw(st.permutations(list(tree)))}
     refuted = data.draw(st.sets(st.sampled_from(list(tree)), max_size=3)) - {GENESIS.root}
-    found = choose_head(tree, FINAL, refuted)
-    assert choose_head(shuffled, FINAL, refuted) == found
+    found = choose_head(tree, FINAL, epoch, refuted)
+    assert choose_head(shuffled, FINAL, epoch, refuted) == found
     out = unviable(tree, FINAL, refuted)
     assert found not in out
     start = highest_justified(tree, FINAL, out)
-    # A plain second writing of the rule: no viable block above the justified one is higher.
-    rivals = [node for key, node in tree.items() if key not in out and descends(tree, key, start.root)]
-    assert tree[found].height == max(node.height for node in rivals)
     assert all(node.justified.epoch <= start.epoch for node in tree.values() if node.root not in out)
+    # A plain second writing of the rule: which viable blocks above the justified one may be head at all, ...
+    rivals = [node for key, node in tree.items() if key not in out and descends(tree, key, start.root)]
+    new = [node for node in rivals if node.justified.epoch + SOURCE_AGE_EPOCHS >= epoch]
+    allowed = new or [node for node in rivals if node.justified.epoch == start.epoch]
+    assert allowed
+    # ... and none of these is higher.
+    assert tree[found] in allowed
+    assert tree[found].height == max(node.height for node in allowed)
     for key in tree:
         tainted = any(descends(tree, key, bad) for bad in refuted)
         assert (key in out) == tainted

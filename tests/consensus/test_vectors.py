@@ -473,6 +473,12 @@ def test_fork_choice() -> None:
         best = max(number(one["epoch"]) for one in known)
         start = min(one["root"] for one in known if number(one["epoch"]) == best)
         chains = [line(root) for root in viable if start in line(root)]
+        ages = {
+            root: number(tree["epoch"]) - number(block["justified"]["epoch"])
+            for root, block in blocks.items()
+        }
+        youngest = max(2, min(ages[chain[-1]] for chain in chains))
+        chains = [chain for chain in chains if ages[chain[-1]] <= youngest]
         longest = [chain for chain in chains if len(chain) == max(len(other) for other in chains)]
         winner = min(longest, key=lambda chain: [(blocks[root]["tie"], root) for root in chain])
         assert tree["head"] == winner[-1]

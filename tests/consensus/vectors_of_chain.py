@@ -275,7 +275,9 @@ def finality_state(state: FinalityState) -> dict[str, Any]:
 
 def fork_choice() -> dict[str, Any]:
     trees = []
-    for n in range(8):
+    for n in range(16):
+        # So late that a justification of epoch 1, or even one of epoch 2, is too old.
+        epoch = 1 if n < 8 else 3 + n % 3
         nodes = [genesis_node(ROOT)]
         for i in range(14):
             pick = number(f"parent {n} {i}", len(nodes))
@@ -290,9 +292,10 @@ def fork_choice() -> dict[str, Any]:
                 parent.finalised,
             )
             if n % 2 and i in (4, 9):
-                node = replace(node, justified=Checkpoint(1 + i // 5, parent.root))
+                told = Checkpoint(1 + i // 5, parent.root)
+                node = replace(node, justified=max(told, node.justified, key=lambda one: one.epoch))
             nodes.append(node)
-        refuted = [nodes[6].root] if n in (2, 3, 6, 7) else []
+        refuted = [nodes[6].root] if n % 4 in (2, 3) else []
         blocks = {node.root: node for node in nodes}
         trees.append(
             {
@@ -307,8 +310,9 @@ def fork_choice() -> dict[str, Any]:
                     }
                     for node in nodes
                 ],
+                "epoch": epoch,
                 "refuted": refuted,
-                "head": choose_head(blocks, Checkpoint(0, ROOT), refuted),
+                "head": choose_head(blocks, Checkpoint(0, ROOT), epoch, refuted),
                 "checkpoints": [
                     checkpoint(DEVNET, blocks, max(nodes, key=lambda node: node.slot).root, epoch).root
                     for epoch in range(3)

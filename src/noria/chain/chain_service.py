@@ -494,7 +494,8 @@ class ChainService:
     async def follow(self) -> None:
         """Finalise and choose the head anew. Only while holding `lock`."""
         await self.finalise()
-        root = choose_head(self.tree.nodes, self.tree.final, self.refuted)
+        epoch = epoch_of(self.rules.parameters, self.slot)
+        root = choose_head(self.tree.nodes, self.tree.final, epoch, self.refuted)
         new, old = self.tree.get(root), self.head
         assert new is not None
         # Also where the head stays: execution follows a block as soon as it is stored, also a refuted one, on
@@ -571,7 +572,8 @@ class ChainService:
         return known.node.slot if known else 0
 
     async def _tick(self) -> None:
-        slot = self.slot
+        parameters, slot = self.rules.parameters, self.slot
+        epoch = epoch_of(parameters, slot)
         while True:
             slot = max(slot + 1, self.slot)
             await self.clock.wait_for(slot)
@@ -579,6 +581,10 @@ class ChainService:
                 self._begin(arrival)
             for arrival in self._queue.expire(self._now(), self._final_slot):
                 self._conclude(arrival, Ignored("it waited too long"))
+            if epoch_of(parameters, slot) != epoch:
+                # The head's justified checkpoint may be too old now.
+                epoch = epoch_of(parameters, slot)
+                self.spawn(self._refollow())
 
     @staticmethod
     def _now() -> float:

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Final
 
 from noria.consensus.parameters import ChainParameters
 from noria.consensus.slots import first_slot
 from noria.consensus.votes import Checkpoint
 from noria.primitives.types import ZERO_HASH, Hash32
+
+SOURCE_AGE_EPOCHS: Final = 2
+"""Chains whose justified checkpoint is at most so old are told apart by their blocks alone (protocol 4.7)."""
 
 
 class UnknownAncestor(LookupError):
@@ -157,22 +161,33 @@ def highest_justified(blocks: Blocks, final: Checkpoint, out: Collection[Hash32]
 
 
 def choose_head(
-    blocks: Blocks, final: Checkpoint, refuted: Collection[Hash32] = (), pending: Collection[Hash32] = ()
+    blocks: Blocks,
+    final: Checkpoint,
+    epoch: int,
+    refuted: Collection[Hash32] = (),
+    pending: Collection[Hash32] = (),
 ) -> Hash32:
     """Return the head (protocol 4.5, 4.7).
 
-    From the highest justified checkpoint the chain with the most blocks; where chains are equally long, at
-    the first block in which they differ the lower tie, then the lower root.
+    Of the chains through the highest justified checkpoint the one whose own justified checkpoint is newest,
+    where all that are at most `SOURCE_AGE_EPOCHS` old are equally new; of these the one with the most blocks;
+    where chains are equally long, at the first block in which they differ the lower tie, then the lower root.
+
+    Who has voted from a checkpoint must not vote from an older one on a chain that does not know it. Such a
+    chain is given up before enough voters are silent on it for long; but not at once, or a block that is the
+    first to include some votes would take back every longer chain that is about to include them.
 
     Parameters
     ----------
     blocks, final, refuted, pending
         As in `unviable`. The final checkpoint's block must be known.
+    epoch
+        The present one.
 
     Raises
     ------
     UnknownAncestor
-        Where it is not.
+        Where the final block is not known.
     """
     if final.root not in blocks:
         raise UnknownAncestor(
@@ -181,19 +196,22 @@ def choose_head(
     out = unviable(blocks, final, refuted, pending)
     start = highest_justified(blocks, final, out).root
     children: dict[Hash32, list[BlockNode]] = {}
-    reach: dict[Hash32, int] = {}
+    reach: dict[Hash32, tuple[int, int]] = {}
     for node in sorted(blocks.values(), key=lambda node: -node.height):
         if node.root in out:
             continue
         # Children are higher, so that theirs is known already.
         below = [reach[child.root] for child in children.get(node.root, ())]
-        reach[node.root] = max(below, default=node.height)
+        own = min(node.justified.epoch, epoch - SOURCE_AGE_EPOCHS), node.height
+        reach[node.root] = max([own, *below])
         parent = blocks.get(node.parent_root)
         if parent is not None and parent.height < node.height:
             children.setdefault(parent.root, []).append(node)
     head = start
     while candidates := children.get(head):
-        head = min(candidates, key=lambda node: (-reach[node.root], node.tie, node.root)).root
+        most = max(reach[node.root] for node in candidates)
+        tied = [node for node in candidates if reach[node.root] == most]
+        head = min(tied, key=lambda node: (node.tie, node.root)).root
     return head
 
 
