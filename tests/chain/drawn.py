@@ -251,7 +251,7 @@ class Node:
                 self.folder / "journal",
                 self.chain.rules.genesis_root,
                 address(self.number),
-                new_from=(slot, epoch_of(self.chain.rules.parameters, slot) + 1) if slot else (0, 0),
+                new_from=(slot + 1, epoch_of(self.chain.rules.parameters, slot) + 1) if slot else (0, 0),
             )
             self.ready()
             self.miner = Miner(
@@ -333,8 +333,13 @@ class Node:
         """
         for block in chain_of(other):
             root = block.root(self.chain.rules.genesis_root)
-            if not self.chain.knows(root):
-                await self.chain.take(sent(other, root), str(other.number))
+            if self.chain.knows(root):
+                continue
+            if other.chain.block_by_root(root) is None:
+                # It has left this chain meanwhile: take the one that it has now.
+                return await self.catch_up(other)
+            await self.chain.take(sent(other, root), str(other.number))
+        return None
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -4,7 +4,8 @@ A kill is what ``kill -9`` leaves: the files as they are at this very step. The 
 nobody hears it, and what it writes is thrown away. Whatever the order, no miner signs two blocks or says two
 votes that could cost its bond, a node comes back with all that was final, no two nodes differ about that, and
 once all are there again the chain goes on. Where a clock is set back or the head has changed at a restart, a
-miner comes a second time to slots and epochs for which it has signed before: only the journal knows.
+miner comes a second time to slots and epochs for which it has signed before: only the journal knows. Where it
+is lost, too, the miner lets pass what it may have signed.
 """
 
 from __future__ import annotations
@@ -237,6 +238,19 @@ class Kills(RuleBasedStateMachine):
             node.kill()
         self.do(node.rise(lag, NEVER))
         self.do(self._pass(4))
+
+    @rule(who=st.integers(0, MINERS - 1))
+    def one_loses_its_journal(self, who: int) -> None:
+        """Its blocks are still there; what it has signed is not."""
+        node = self.nodes[who]
+        if node.running:
+            self._remember(node)
+            node.kill()
+        if node.remains.exists():
+            self.do(node.bury())
+        (node.folder / "journal").unlink(missing_ok=True)
+        self.do(node.rise(0.0, NEVER))
+        self.do(self._pass(PARAMETERS.epoch_slots))
 
     @precondition(lambda self: all(node.running for node in self.nodes))
     @rule(who=st.permutations(range(MINERS)), lag=st.sampled_from([0.0, 2.0]), later=st.integers(4, 6))

@@ -26,6 +26,7 @@ from noria.consensus.voting import (
     record_proposal,
     record_vote,
     unsettled_ancestors,
+    without_record,
 )
 from noria.consensus.wire import FieldOutOfRange
 from noria.primitives.types import Hash32
@@ -124,6 +125,39 @@ def test_a_slashable_vote_is_not_cast() -> None:
     assert decide(record=OwnRecord(vote(0, 1, 5))) == Abstain(Reason.WOULD_BE_SLASHABLE)
     assert decide(record=OwnRecord(vote(0, 9))) == Abstain(Reason.WOULD_BE_SLASHABLE)
     assert decide(record=OwnRecord(vote(1, 2), 1)) == Abstain(Reason.WOULD_BE_SLASHABLE)
+
+
+def knows(epoch: int) -> dict[Hash32, BlockNode]:
+    """The blocks, of which a side branch knows that genesis' child is justified."""
+    told = replace(BLOCKS[root(2)], root=root(9), justified=Checkpoint(epoch, root(1)))
+    return {**BLOCKS, told.root: told}
+
+
+def test_where_the_record_is_lost_no_source_is_below_one_that_may_have_been_voted_from() -> None:
+    assert without_record(BLOCKS, FINAL, 0) == OwnRecord()
+    # Nobody has voted from anything but genesis: a network that begins late can vote.
+    assert without_record(BLOCKS, FINAL, 7) == OwnRecord()
+    assert without_record(knows(3), FINAL, 7) == OwnRecord(source_epoch=3)
+    # A checkpoint of this epoch was not justified yet when the record was lost.
+    assert without_record(knows(8), FINAL, 7) == OwnRecord(source_epoch=6)
+    assert decide(record=without_record(knows(1), FINAL, 3)) == Abstain(Reason.WOULD_BE_SLASHABLE)
+
+
+@given(st.integers(0, 6), st.integers(2, 8), st.data())
+def test_whatever_was_signed_before_the_record_was_lost_is_not_contradicted(
+    known: int, before: int, data: st.DataObject
+) -> None:
+    """`known` is the highest justified checkpoint that the miner has ever known."""
+    sources = data.draw(st.lists(st.integers(0, min(known, before - 2)), min_size=1, max_size=3))
+    signed = [vote(source, data.draw(st.integers(source + 1, before - 1))) for source in sources]
+    record = without_record(knows(known), FINAL, before)
+    for source in data.draw(st.lists(st.integers(0, 7), min_size=1, max_size=3)):
+        new = vote(source, data.draw(st.integers(max(source + 1, before), 12)), 1)
+        try:
+            record = record_vote(record, new)
+        except WouldBeSlashable:
+            continue
+        assert not any(slashable(old, new) for old in signed)
 
 
 def test_the_same_vote_may_be_sent_again() -> None:

@@ -31,7 +31,15 @@ from noria.consensus.slots import epoch_of, slot_start_seconds
 from noria.consensus.state import MinerRecord
 from noria.consensus.validity import BlockState, NotYet
 from noria.consensus.votes import AggregatedVote, SignedVote, encode_signed_vote, vote_message
-from noria.consensus.voting import Abstain, Cast, WouldBeSlashable, decide_vote, due_tally
+from noria.consensus.voting import (
+    Abstain,
+    Cast,
+    OwnRecord,
+    WouldBeSlashable,
+    decide_vote,
+    due_tally,
+    without_record,
+)
 from noria.consensus.weight import SnapshotRow
 from noria.execution.block_start import SlotStart
 from noria.primitives.types import Address, BlsSignature, Hash32
@@ -174,7 +182,7 @@ class Miner:
             final=chain.tree.final,
             refuted=chain.refuted,
             unchecked=chain.checker.unchecked,
-            record=self._journal.record,
+            record=self._record(),
         )
         if isinstance(decision, Abstain):
             self._decided_epoch = epoch
@@ -193,6 +201,13 @@ class Miner:
         self._reason = ""
         await self._send_vote(vote)
         return vote
+
+    def _record(self) -> OwnRecord:
+        """Return what was signed, or, before the first vote under a new journal, may have been."""
+        journal, tree = self._journal, self._chain.tree
+        if journal.last_vote is not None:
+            return journal.record
+        return without_record(tree.nodes, tree.final, journal.first_vote_epoch)
 
     async def _send_vote(self, vote: SignedVote) -> None:
         await self._hearsay.take_vote(vote)

@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Final
 
 from noria.consensus.finality import FinalityState, Tally, enter_epoch
-from noria.consensus.fork_choice import Blocks, line, unviable
+from noria.consensus.fork_choice import Blocks, highest_justified, line, unviable
 from noria.consensus.parameters import ChainParameters
 from noria.consensus.slots import epoch_of, last_waiting_slot, vote_slot
 from noria.consensus.votes import Checkpoint, Vote, read_vote, vote_fields
@@ -39,7 +39,7 @@ class OwnRecord:
     vote
         The last vote, which has the highest target.
     source_epoch
-        Highest source of any vote.
+        Highest source of any vote; where there is no vote, what the first one's source may not be below.
     proposed_slot
         Highest slot of any block; 0 if there was none.
     """
@@ -54,7 +54,7 @@ class Reason(Enum):
 
     TOO_EARLY = "the epoch's vote is not due yet"
     NO_VOTE_IN_EPOCH_0 = "epoch 0 has no vote: its checkpoint is genesis"
-    WOULD_BE_SLASHABLE = "a vote that was signed before forbids it"
+    WOULD_BE_SLASHABLE = "a vote that was signed before, or may have been, forbids it"
     NOT_A_VOTER = "the miner is not in the voting set, or in jail"
     TARGET_REFUTED = "the target's chain has a refuted block"
     CHECKS_PENDING = "certificates on the way to the target are still being checked"
@@ -95,13 +95,11 @@ def record_vote(record: OwnRecord, vote: Vote) -> OwnRecord:
     last = record.vote
     if vote == last:
         return record
-    if last is not None and (
-        vote.target.epoch <= last.target.epoch or vote.source.epoch < record.source_epoch
-    ):
+    target_epoch = -1 if last is None else last.target.epoch
+    if vote.target.epoch <= target_epoch or vote.source.epoch < record.source_epoch:
         raise WouldBeSlashable(
-            f"a vote from epoch {vote.source.epoch} to {vote.target.epoch} after one to {last.target.epoch}"
-            " and with"
-            f" sources up to {record.source_epoch}"
+            f"a vote from epoch {vote.source.epoch} to {vote.target.epoch} after targets up to {target_epoch}"
+            f" and sources up to {record.source_epoch}"
         )
     return replace(record, vote=vote, source_epoch=vote.source.epoch)
 
@@ -168,6 +166,24 @@ def due_tally(
     """
     entered = enter_epoch(parameters, state, head_root, epoch_of(parameters, head_slot), epoch)
     return entered.tallies[-1] if entered.tallies else None
+
+
+def without_record(blocks: Blocks, final: Checkpoint, before_epoch: int) -> OwnRecord:
+    """Return what a miner must suppose of its votes where the record of them is lost (protocol 4.7, 4.8).
+
+    Every earlier vote's target, and so its source, is of an epoch before the present one, and every source is
+    a justified checkpoint that the miner knew. A first vote from the highest one that is known, or from as
+    late an epoch, surrounds none of them, and those after it do not either.
+
+    Parameters
+    ----------
+    blocks, final
+        As in fork choice. Blocks that are not viable count.
+    before_epoch
+        The first epoch whose vote is certain not to have been signed.
+    """
+    known = highest_justified(blocks, final, ()).epoch
+    return OwnRecord(source_epoch=min(known, max(before_epoch - 1, 0)))
 
 
 def unsettled_ancestors(blocks: Blocks, final: Checkpoint, target: Hash32) -> frozenset[Hash32]:

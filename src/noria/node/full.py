@@ -291,7 +291,7 @@ class FullNode:
         address = Address(parse_address(config.miner_address))
         slot = chain.slot
         # What was signed under another journal is not known: nothing of this slot and epoch is signed again.
-        new_from = (slot, epoch_of(chain.rules.parameters, slot) + 1) if slot else (0, 0)
+        new_from = (slot + 1, epoch_of(chain.rules.parameters, slot) + 1) if slot else (0, 0)
         journal = OwnJournal(self.folder.journal, chain.rules.genesis_root, address, new_from=new_from)
         recipient = None if config.fee_recipient is None else Address(parse_address(config.fee_recipient))
         return Miner(chain, self.hearsay, address, key, journal, work=work, fee_recipient=recipient)
