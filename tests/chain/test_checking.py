@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from noria._core import MachineFailure
+from noria.chain import certificates
 from noria.chain.certificates import CertificateChecker, CheckState
+from noria.chain.verify_budget import VerifyBudget
 from noria.execution.parameters import DEVNET
 from noria.primitives.types import Hash32
 from noria.work.ids import ProgramId
@@ -78,5 +80,39 @@ def test_a_second_engines_time_counts_against_the_share_whatever_it_says(
         # The next check begins when the minute is worked off.
         first, second_check = runner.begun
         assert second_check - first == pytest.approx(60 / SHARE, abs=1)
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_inputs_that_wait_have_so_many_bytes_and_the_latest_is_among_them(
+    monkeypatch: pytest.MonkeyPatch, drawn: bool
+) -> None:
+    async def story() -> None:
+        batch = unit_batch(address(0), [FUEL, FUEL])
+        certificate, input = certificate_at(batch, 0), input_of(address(0), 0)
+        monkeypatch.setattr(certificates, "INPUT_BYTES_MAX", 3 * len(input))
+        monkeypatch.setattr(VerifyBudget, "drawn", lambda *_: drawn)
+        checker = CertificateChecker(
+            Runner(b"", b""),
+            NothingKnown(),
+            parameters=DEVNET,
+            settled=lambda root, state: None,
+        )
+        roots = [Hash32(bytes([index]) * 32) for index in range(8)]
+        for slot, root in enumerate(roots):
+            checker.submit(root, slot, certificate, input)
+        waiting = [check.root for check in checker._heap]
+        aside = list(checker._known)
+        if drawn:
+            # What came first is checked first; of the others the latest can still be brought forward.
+            assert (sorted(waiting), aside) == (roots[:3], roots[5:])
+        else:
+            assert (waiting, aside) == ([], roots[5:])
+        checker.hurry(roots[7])
+        checker.forget(roots[5:6])
+        assert checker._known_bytes == sum(len(check.input) for check in checker._known.values())
+        assert roots[7] in [check.root for check in checker._heap]
+        assert len(checker._heap) <= 3
 
     run_virtually(story())

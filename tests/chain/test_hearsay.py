@@ -143,7 +143,7 @@ def test_what_the_next_epoch_can_punish_waits_and_what_is_paid_for_goes() -> Non
         pool.add(DEVNET, evidence)
     records = {**STATE.records, MINERS[1]: slashed(DEVNET, STATE.records[MINERS[1]], 3)}
     state = replace(STATE, records=records)
-    pool.prune(DEVNET, FAKE, ROOT, state, 3)
+    pool.forget(pool.stale(DEVNET, FAKE, ROOT, state, 3))
     assert [pool.has(it) for it in pieces] == [True, False, True]
     assert pool.select(DEVNET, FAKE, ROOT, state, 3)[1] == (MINERS[0],)
     assert pool.select(DEVNET, FAKE, ROOT, state, 4)[1] == tuple(sorted(MINERS[:2]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,39 @@ def test_what_is_no_line_is_left_to_the_blocks_own_checks(tmp_path: Path) -> Non
         assert counting.together == 0
         assert await taken(chain, ahead, line[:8]) == [Accepted()] * 8
         checking.cancel()
+        await late.stop()
+        await late.network.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("how", ["fails", "is cancelled"])
+def test_where_it_ends_in_the_middle_nobody_waits_for_it(tmp_path: Path, how: str) -> None:
+    async def story() -> None:
+        late, blocks, _, _, chain = await prepared(tmp_path)
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def threads(check: Callable[[], int]) -> int:
+            begun.set()
+            await goes_on.wait()
+            raise OSError("no more threads")
+
+        ahead = LookAhead(chain.rules, chain.tree, chain._known_signatures, threads)
+        checking = asyncio.create_task(ahead.run())
+        line = arrivals(chain, blocks)
+        ahead.add(line)
+        await begun.wait()
+        waiting = asyncio.create_task(ahead.passed(line[0].root))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        if how == "fails":
+            goes_on.set()
+        else:
+            checking.cancel()
+        async with asyncio.timeout(1):
+            await waiting
+            await ahead.passed(line[-1].root)
+        await asyncio.gather(checking, return_exceptions=True)
         await late.stop()
         await late.network.stop()
 

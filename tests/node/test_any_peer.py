@@ -231,12 +231,13 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "Outputs._places": at_most(JOBS),
     "_Held.outputs": lambda owner, house: session.UNTAKEN_MAX + session.WINDOW,
     "Deliveries._here": of(places, "PLACES_MAX"),
-    "Deliveries._here[]": lambda owner, house: owner._place_bytes_max + 1,
-    "Deliveries._cache": of(deliveries, "CACHE_BYTES_MAX", more=1),
+    "Deliveries._here[]": of(deliveries, "BLOBS_MAX"),
+    "Deliveries._here_bytes": of(places, "PLACES_MAX"),
+    "Deliveries._cache": of(deliveries, "CACHE_BLOBS_MAX"),
     "Deliveries._locks": of(places, "PLACES_MAX"),
     "Deliveries._sources": of(deliveries, "PROGRAMS_MAX", more=1),
     "Deliveries._pinned": at_most(1),
-    "Deliveries.refused": at_most(JOBS),
+    "Deliveries._refused": of(deliveries, "REFUSED_MAX"),
     "ProgramFiles._programs": at_most(2),
     "OwnWork._held": of(own_work, "_BATCHES_HELD"),
 }
@@ -261,6 +262,7 @@ def sizes(house: House) -> Iterator[tuple[str, int, int]]:
     yield "blocks that are checked", chain._under_way.size_bytes, under_way.BYTES_MAX
     yield "transactions to be checked", execution._admission._waiting_bytes, admission.WAITING_BYTES_MAX
     yield "transactions", execution.mempool.size_bytes, execution.mempool.limits.size_bytes
+    yield "inputs of certificates", house.chain.checker._known_bytes, certificates.INPUT_BYTES_MAX
     yield "blobs in memory", house.deliveries._cached_bytes, deliveries.CACHE_BYTES_MAX
     for live in house.service._places:
         yield "inputs", live.session._inline_bytes, session.INLINE_QUEUED_MAX

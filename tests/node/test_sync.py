@@ -15,13 +15,14 @@ from noria.chain.import_queue import Arrival
 from noria.consensus.fork_choice import BlockNode
 from noria.consensus.validity import Accepted, Postponed
 from noria.consensus.votes import Checkpoint
+from noria.network.errors import PeerNotConnected
 from noria.network.messages import PeerStatus, decode_range, encode_blocks, encode_status
 from noria.network.peers import PeerEventKind, PeerId
 from noria.network.topics import protocol_specs, topic_specs
 from noria.network.transport import Request
 from noria.node import sync as sync_module
 from noria.node.full import FullNode
-from noria.node.sync import CHUNK, REST_SECONDS, STATUS_SECONDS, Sync
+from noria.node.sync import CHUNK, CHUNKS_AHEAD, REST_SECONDS, STATUS_SECONDS, Sync
 from noria.primitives.hashes import blake3
 from noria.primitives.types import Hash32
 from tests.chain.drawn import PARAMETERS
@@ -483,6 +484,29 @@ def test_a_node_whose_only_peer_has_failed_once_does_not_think_that_it_has_caugh
         # It has waited until the peer was asked again, and for what came then.
         assert chain.head.node.height == 1_000
         assert (world.sync.is_behind, world.sync.goal) == (False, 1_000)
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+def test_a_peer_that_goes_in_the_middle_is_not_blamed_and_asked_again_when_it_is_back() -> None:
+    async def story() -> None:
+        chain = Chain(TRUNK[:150])
+        world = World(chain)
+        peer = world.peer(TRUNK)
+        given = peer.part
+
+        def go(first: int, count: int) -> Sequence[bytes]:
+            peer.part = given
+            raise PeerNotConnected(peer.name)
+
+        peer.part = go
+        await world.start()
+        await world.run(1.0)
+        assert len(peer.asked) <= CHUNKS_AHEAD
+        assert chain.head.node.height < 150 + CHUNKS_AHEAD * CHUNK
+        assert await world.run(2 * REST_SECONDS, until=1_000) >= REST_SECONDS - 2.0
+        assert (chain.head.node.height, world.score(peer)) == (1_000, 0)
         await world.sync.stop()
 
     run_virtually(story())

@@ -27,6 +27,8 @@ from noria.work.workers import InvalidProgram, Outcome, PoolClosed, ProgramMissi
 WAITING_MAX: Final = 1024
 """Certificates that wait, and as many others that an alarm may bring forward. Where more wait, the lowest in
 priority is put aside."""
+INPUT_BYTES_MAX: Final = 64 << 20
+"""Of their inputs, of those and of these."""
 STATES_MAX: Final = 65_536
 _BLOCK, _ALARM = 0, 1
 _POOL_PRIORITY: Final = {_BLOCK: 0, _ALARM: 10}
@@ -107,6 +109,7 @@ class CertificateChecker:
         self._parameters, self._draw = parameters, draw
         self._states: OrderedDict[Hash32, CheckState] = OrderedDict()
         self._known: OrderedDict[Hash32, _Check] = OrderedDict()
+        self._known_bytes = 0
         self._heap: list[_Check] = []
         self._count = itertools.count()
         self._wake = asyncio.Event()
@@ -145,7 +148,7 @@ class CertificateChecker:
 
     def hurry(self, root: Hash32) -> None:
         """Check a block's certificate before others, whether it was drawn or not: there is an alarm."""
-        check = self._known.pop(root, None)
+        check = self._take(root)
         if check is None:
             check = next((check for check in self._heap if check.root == root), None)
             if check is None:
@@ -161,7 +164,7 @@ class CertificateChecker:
         self._heap = [check for check in self._heap if check.root not in gone]
         heapq.heapify(self._heap)
         for root in roots:
-            self._known.pop(root, None)
+            self._take(root)
             if self._states.get(root) is CheckState.WAITING:
                 self._states[root] = CheckState.NOT_DRAWN
 
@@ -235,19 +238,31 @@ class CertificateChecker:
     def _enqueue(self, check: _Check) -> None:
         self._set(check.root, CheckState.WAITING)
         heapq.heappush(self._heap, check)
-        if len(self._heap) > WAITING_MAX:
+        waiting = sum(len(waits.input) for waits in self._heap)
+        while len(self._heap) > WAITING_MAX or (waiting > INPUT_BYTES_MAX and len(self._heap) > 1):
             last = max(self._heap)
             self._heap.remove(last)
             heapq.heapify(self._heap)
+            waiting -= len(last.input)
             self._put_aside(last, CheckState.NOT_DRAWN)
         self._wake.set()
 
     def _put_aside(self, check: _Check, state: CheckState) -> None:
         """Leave a check undone until there is an alarm."""
         self._set(check.root, state)
+        self._take(check.root)
         self._known[check.root] = check
-        while len(self._known) > WAITING_MAX:
-            self._known.popitem(last=False)
+        self._known_bytes += len(check.input)
+        while len(self._known) > WAITING_MAX or (
+            self._known_bytes > INPUT_BYTES_MAX and len(self._known) > 1
+        ):
+            self._take(next(iter(self._known)))
+
+    def _take(self, root: Hash32) -> _Check | None:
+        """Return a check that was put aside, which is there no more."""
+        check = self._known.pop(root, None)
+        self._known_bytes -= 0 if check is None else len(check.input)
+        return check
 
     def _finish(self, root: Hash32, state: CheckState) -> None:
         self._set(root, state)

@@ -338,8 +338,17 @@ class Hearsay:
     def finalised(self, final: KnownBlock) -> None:
         """Forget what can no longer be of use."""
         rules = self._chain.rules
-        view = self._chain.tree.view(final.root)
-        if view is not None:
-            now = epoch_of(rules.parameters, self._chain.slot)
-            self.evidence.prune(rules.parameters, rules.scheme, rules.genesis_root, view.state, now)
+        if len(self.evidence) and self._chain.running:
+            self._chain.spawn(self._forget_evidence(final))
         self.votes.prune(epoch_of(rules.parameters, final.node.slot))
+
+    async def _forget_evidence(self, final: KnownBlock) -> None:
+        rules, chain = self._chain.rules, self._chain
+        view = chain.tree.view(final.root)
+        if view is None:
+            return
+        now = epoch_of(rules.parameters, chain.slot)
+        stale = await chain.importer.thread(
+            self.evidence.stale, rules.parameters, rules.scheme, rules.genesis_root, view.state, now
+        )
+        self.evidence.forget(stale)

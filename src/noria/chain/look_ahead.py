@@ -109,7 +109,7 @@ class LookAhead:
         self._checked: _Point | None = None
         self._moved = asyncio.Event()
         self._stuck = asyncio.Condition()
-        self._is_working = False
+        self._is_working = self._is_over = False
 
     def add(self, arrivals: Iterable[Arrival]) -> None:
         """Take in what will be imported after all that was added before."""
@@ -129,20 +129,25 @@ class LookAhead:
 
     async def run(self) -> None:
         """Check whatever can be, until cancelled."""
-        while True:
-            await self._moved.wait()
-            self._moved.clear()
-            self._is_working = True
-            while self._line and (done := await self._threads(self._check_some)):
-                for _ in range(done):
-                    self._line.popleft()
+        try:
+            while True:
+                await self._moved.wait()
+                self._moved.clear()
+                self._is_working = True
+                while self._line and (done := await self._threads(self._check_some)):
+                    for _ in range(done):
+                        self._line.popleft()
+                    await self._tell()
+                self._is_working = False
                 await self._tell()
-            self._is_working = False
+        finally:
+            # Whoever waits goes on without: what was not checked here the block's own checks do.
+            self._is_over = True
             await self._tell()
 
     @property
     def _is_busy(self) -> bool:
-        return self._is_working or self._moved.is_set()
+        return not self._is_over and (self._is_working or self._moved.is_set())
 
     async def _tell(self) -> None:
         async with self._stuck:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -150,22 +151,33 @@ class EvidencePool:
             if not self._about[miner]:
                 del self._about[miner]
 
-    def prune(
+    def stale(
         self,
         parameters: ChainParameters,
         scheme: SignatureScheme,
         genesis_root: Hash32,
         state: StateView,
         epoch: int,
-    ) -> None:
-        """Forget what convicts nobody any more in a final state; keep what may still do so after an epoch."""
+    ) -> list[Hash32]:
+        """Return the names of what convicts nobody any more in a final state, nor after an epoch.
+
+        Checks signatures: not on the event loop, where the pool may change meanwhile.
+        """
+        found: list[Hash32] = []
         for key, piece in list(self._pool.items()):
             try:
                 check_evidence(parameters, scheme, genesis_root, state, piece.evidence, epoch)
             except FutureOffence:
                 continue
             except EvidenceError:
-                self._remove(key)
+                found.append(key)
+        return found
+
+    def forget(self, names: Iterable[Hash32]) -> None:
+        """Let go of pieces by name, of those that are here."""
+        for name in names:
+            if name in self._pool:
+                self._remove(name)
 
     def select(
         self,

@@ -24,7 +24,7 @@ from noria.consensus.fork_choice import descends
 from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
 from noria.consensus.validity import Accepted, InputMissing, Postponed, Rejected
 from noria.consensus.wire import InvalidMessage
-from noria.network.errors import Refusal, RequestFailed, TransportError
+from noria.network.errors import PeerNotConnected, Refusal, RequestFailed, TransportError
 from noria.network.messages import (
     ANSWER_BYTES,
     BLOCKS_MAX,
@@ -431,6 +431,10 @@ class Sync:
                 peer, self._topics.range, encode_range(RangeRequest(first, count))
             )
             blocks = decode_blocks(answer, self._chain.rules.parameters)
+        except PeerNotConnected as error:
+            # It may come back.
+            self._rest(peer)
+            raise _Broken(str(error)) from error
         except RequestFailed as error:
             self._blame(peer, DISAPPOINTMENT, f"blocks from height {first}: {error}")
             raise _Broken(str(error)) from error

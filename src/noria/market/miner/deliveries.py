@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Final
@@ -23,11 +23,16 @@ from noria.work.ids import BlobId, ProgramId, blob_id, program_id
 from noria.work.workers import ProgramSource
 
 CACHE_BYTES_MAX: Final = 64 << 20
-"""Bytes of blobs that are kept in memory, because units share them."""
+CACHE_BLOBS_MAX: Final = 16_384
+"""Bytes and number of blobs that are kept in memory, because units share them."""
+BLOBS_MAX: Final = 65_536
+"""Blobs of one place: each is a file, however short."""
 PARTIALS_MAX: Final = 8
 """Blobs of one place that may be incomplete."""
 PROGRAMS_MAX: Final = 64
 """Programs that are kept; of those that no place has, the one that was put longest ago goes first."""
+REFUSED_MAX: Final = 1_024
+"""Programs of which is remembered why the sandbox does not run them; of others that is found out again."""
 
 
 class Deliveries:
@@ -65,15 +70,20 @@ class Deliveries:
         self._pinned, self._program_bytes_max = pinned, program_bytes_max
         self._cache: OrderedDict[bytes, bytes] = OrderedDict()
         self._cached_bytes = 0
-        self._here: defaultdict[int, dict[bytes, int]] = defaultdict(dict)
+        self._here: dict[int, dict[bytes, int]] = {}
+        self._here_bytes: Counter[int] = Counter()
         self._locks: dict[int, asyncio.Lock] = {}
         self._sources: dict[bytes, ProgramSource] = {}
-        self.refused: dict[bytes, str] = {}
-        """Programs that the sandbox does not run, and why."""
+        self._refused: dict[bytes, str] = {}
 
     def close(self) -> None:
         """Close the store; what is in it stays."""
         self._store.close()
+
+    def begin(self, place: int) -> int:
+        """Begin a place's next turn, which its units name when they keep or drop outputs; return it."""
+        self._here.setdefault(place, {})
+        return self._outputs.begin(place)
 
     # ------------------------------------------------------------ putting
 
@@ -90,8 +100,10 @@ class Deliveries:
         Raises
         ------
         Declined
-            ``malformed`` where it is none, ``busy`` where there is no room.
+            ``malformed`` where it is none, ``busy`` where there is no room, ``closed`` if the place is gone.
         """
+        if place not in self._here:
+            raise _let_go()
         if request.kind not in ("input", "program"):
             raise Declined("malformed", f"a blob is of kind input or program, not {request.kind!r:.40}")
         is_program = request.kind == "program"
@@ -126,23 +138,32 @@ class Deliveries:
             await asyncio.to_thread(self._keep_program, name, data, programs)
         else:
             await asyncio.to_thread(self._store.put, data, holder=_holder(place))
-            self._note(place, name, data)
+            await self._note_held(place, name, data)
         await asyncio.to_thread(partial.unlink, missing_ok=True)
         return Stored(len(data), True)
 
     def _check_room(self, place: int, size: int) -> None:
         if self._bytes(place) + size > self._place_bytes_max:
             raise Declined("busy", f"this job has more than {self._place_bytes_max} bytes of blobs here")
+        if len(self._here.get(place, ())) >= BLOBS_MAX:
+            raise Declined("busy", f"this job has {BLOBS_MAX} blobs here")
 
     def _bytes(self, place: int) -> int:
-        return sum(self._here[place].values()) + self._outputs.total(place)
+        return self._here_bytes[place] + self._outputs.total(place)
 
     def has_room_for_outputs(self, place: int) -> bool:
         """Tell whether more units of a place may begin: its long outputs are within its share, or taken."""
         return not self._outputs.total(place) or self._bytes(place) < self._place_bytes_max
 
-    def _note(self, place: int, blob: bytes, data: bytes) -> None:
-        self._here[place][blob] = len(data)
+    async def _note_held(self, place: int, blob: bytes, data: bytes) -> None:
+        """Count a blob that is held for the place, or let it go where the place was let go meanwhile."""
+        here = self._here.get(place)
+        if here is None:
+            await asyncio.to_thread(self._store.unpin, BlobId(Hash32(blob)), _holder(place))
+            raise _let_go()
+        if blob not in here:
+            here[blob] = len(data)
+            self._here_bytes[place] += len(data)
         self._remember(blob, data)
 
     def _remember(self, blob: bytes, data: bytes) -> None:
@@ -151,7 +172,7 @@ class Deliveries:
         elif len(data) <= CACHE_BYTES_MAX:
             self._cache[blob] = data
             self._cached_bytes += len(data)
-            while self._cached_bytes > CACHE_BYTES_MAX:
+            while self._cached_bytes > CACHE_BYTES_MAX or len(self._cache) > CACHE_BLOBS_MAX:
                 _, oldest = self._cache.popitem(last=False)
                 self._cached_bytes -= len(oldest)
 
@@ -159,7 +180,7 @@ class Deliveries:
 
     async def hold(self, place: int, blob: bytes) -> int | None:
         """Hold a blob for the place if it is here; return its length, None if it is not."""
-        known = self._here[place].get(blob)
+        known = self._here.get(place, {}).get(blob)
         if known is not None:
             return known
         try:
@@ -173,7 +194,7 @@ class Deliveries:
         except Declined:
             await asyncio.to_thread(self._store.unpin, BlobId(Hash32(blob)), _holder(place))
             raise
-        self._note(place, blob, data)
+        await self._note_held(place, blob, data)
         return len(data)
 
     def _hold(self, place: int, blob: BlobId) -> bytes:
@@ -187,7 +208,7 @@ class Deliveries:
             self._cache.move_to_end(blob)
         return found
 
-    async def load(self, place: int, blob: bytes) -> bytes:
+    async def load(self, blob: bytes) -> bytes:
         """Return a blob's bytes.
 
         Raises
@@ -198,7 +219,7 @@ class Deliveries:
         found = self.cached(blob)
         if found is None:
             found = await asyncio.to_thread(self.read, BlobId(Hash32(blob)))
-            self._note(place, blob, found)
+            self._remember(blob, found)
         return found
 
     def read(self, blob: BlobId) -> bytes:
@@ -212,10 +233,6 @@ class Deliveries:
         return self._store.get(blob)
 
     # ------------------------------------------------------------ outputs
-
-    def begin_outputs(self, place: int) -> int:
-        """Begin a place's next turn, which its units name when they keep or drop outputs."""
-        return self._outputs.begin(place)
 
     def keep_output(self, place: int, turn: int, output: BlobId, data: bytes) -> None:
         """Hold a unit's long output until it is dropped. Writes the disk; any thread.
@@ -267,6 +284,17 @@ class Deliveries:
             found = self._sources[program] = ProgramSource(program, path)
         return found
 
+    def refused(self, program: bytes) -> str:
+        """Return why the sandbox does not run a program; nothing if that has not been seen."""
+        return self._refused.get(program, "")
+
+    def refuse(self, program: bytes, why: str) -> None:
+        """Remember that the sandbox does not run a program."""
+        self._refused.pop(program, None)
+        self._refused[program] = why
+        while len(self._refused) > REFUSED_MAX:
+            del self._refused[next(iter(self._refused))]
+
     def _keep_program(self, program: bytes, module: bytes, programs: Set[bytes]) -> None:
         kept = sorted(self._programs.glob("*.wasm"), key=lambda path: path.stat().st_mtime)
         idle = [path for path in kept if bytes.fromhex(path.stem) not in programs]
@@ -291,6 +319,7 @@ class Deliveries:
     def release_inputs(self, place: int) -> None:
         """Let go of what a place has put. Writes the disk; any thread."""
         self._here.pop(place, None)
+        self._here_bytes.pop(place, None)
         self._locks.pop(place, None)
         self._store.release(_holder(place))
         for path in self._partials.glob(f"{place}-*"):
@@ -323,6 +352,10 @@ def _append(partial: Path, request: Put, folder: Path) -> int:
 def _read(partial: Path, size: int) -> bytes:
     with partial.open("rb") as file:
         return file.read(size)
+
+
+def _let_go() -> Declined:
+    return Declined("closed", "this miner has let the job go")
 
 
 def _no_room(error: Exception) -> Declined:

@@ -166,7 +166,7 @@ class Places:
         session = Session(
             record, job, place, self._signing, pinned=ProgramId(Hash32(record.program)) in self._pinned
         )
-        session.turn = self._deliveries.begin_outputs(record.id)
+        session.turn = self._deliveries.begin(record.id)
         batches = await self._journal.batches(record.id)
         settler = Settler(
             session,

@@ -223,10 +223,10 @@ class WorkStream:
 
     async def _check_program(self, session: Session, units: Sequence[Unit]) -> list[Refused]:
         program = ProgramId(Hash32(session.record.program))
-        problem = self._deliveries.refused.get(program)
-        if problem is None and await asyncio.to_thread(self._deliveries.program, program) is None:
+        problem = self._deliveries.refused(program)
+        if not problem and await asyncio.to_thread(self._deliveries.program, program) is None:
             problem = "its module is not here: put it first"
-        if problem is None:
+        if not problem:
             return []
         return [Refused(unit.number, "program", problem[:500]) for unit in units]
 

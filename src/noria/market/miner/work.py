@@ -139,10 +139,9 @@ class Workshop:
             self._submit(unit, source, b"".join(pieces))
 
     async def _load(self, unit: OrderedUnit, source: ProgramSource) -> None:
-        place = unit.session.record.id
         try:
             pieces = [
-                await self._deliveries.load(place, part.blob) if isinstance(part, BlobPart) else part.data
+                await self._deliveries.load(part.blob) if isinstance(part, BlobPart) else part.data
                 for part in unit.parts
             ]
             data = await asyncio.to_thread(b"".join, pieces)
@@ -205,7 +204,7 @@ class Workshop:
             session.fail(unit, "cancelled", "")
         except InvalidProgram as error:
             program, message = session.record.program, str(error.args[-1])
-            self._deliveries.refused[program] = message
+            self._deliveries.refuse(program, message)
             session.fail(unit, "program", message)
         except Exception as error:
             _log.warning("unit_failed", job=session.record.job, number=unit.number, reason=str(error))
