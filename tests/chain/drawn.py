@@ -14,7 +14,7 @@ from noria.chain.chain_service import ChainService
 from noria.chain.findings import Finding
 from noria.chain.genesis_work import GenesisBatch
 from noria.chain.hearsay import Hearsay
-from noria.chain.miner import Miner
+from noria.chain.miner import Miner, first_unsigned
 from noria.chain.own_journal import OwnJournal
 from noria.chain.own_work import OwnWork, own_unit
 from noria.chain.recovery import open_chain
@@ -22,7 +22,6 @@ from noria.chain.service import Chain
 from noria.consensus.blocks import Block, decode_block
 from noria.consensus.sent_block import SentBlock, encode_sent_block
 from noria.consensus.signatures import BLS, SignatureScheme
-from noria.consensus.slots import epoch_of
 from noria.consensus.validity import Accepted
 from noria.execution.accounts import dev_accounts
 from noria.execution.consensus_state import ConsensusState
@@ -217,6 +216,7 @@ class Node:
         self.mute = False
         self.wrap: Callable[[Engine], Any] = lambda engine: engine
         self.ready: Callable[[], object] = lambda: None
+        self.is_level: Callable[[], bool] = lambda: True
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def wall(self) -> float:
@@ -246,12 +246,11 @@ class Node:
             batch = network.batches[self.number]
             if not self.work.roots():
                 batch.keep(self.work)
-            slot = self.chain.slot
             self.journal = OwnJournal(
                 self.folder / "journal",
                 self.chain.rules.genesis_root,
                 address(self.number),
-                new_from=(slot + 1, epoch_of(self.chain.rules.parameters, slot) + 1) if slot else (0, 0),
+                new_from=first_unsigned(self.chain),
             )
             self.ready()
             self.miner = Miner(
@@ -261,6 +260,7 @@ class Node:
                 network.signer(self.number),
                 self.journal,
                 work=self.work,
+                is_level=lambda: self.is_level(),
             )
             self.chain.spawn(self.miner.run())
         self.running = True

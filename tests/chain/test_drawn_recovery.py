@@ -15,6 +15,7 @@ from noria.chain.block_store import BlockStore, BlockStoreError, BlockStoreForei
 from noria.chain.block_tree import BlockTree, KnownBlock
 from noria.chain.certificates import CheckState
 from noria.chain.chain_service import ChainService
+from noria.chain.miner import NOT_LEVEL, first_unsigned
 from noria.consensus.blocks import Block, decode_block
 from noria.consensus.sent_block import decode_sent_block
 from noria.consensus.slashing import slashable
@@ -22,7 +23,7 @@ from noria.consensus.validity import Accepted, BlockState
 from noria.consensus.votes import Vote, decode_signed_vote
 from noria.execution.parameters import DEVNET
 from noria.primitives.types import Hash32
-from tests.chain.drawn import agree, chain_of, fast_network, final_roots, heads, running, sent
+from tests.chain.drawn import Node, agree, chain_of, fast_network, final_roots, heads, running, sent
 from tests.virtual_time import run_virtually
 
 
@@ -251,6 +252,58 @@ def test_a_new_journal_lets_an_epoch_pass_before_it_votes(tmp_path: Path) -> Non
         await network.run_to(62)
         assert node.miner.status.votes == 1
         assert not any(len(other.hearsay.evidence) for other in network.nodes)
+        await network.stop()
+
+    run_virtually(story())
+
+
+def votes_of(node: Node) -> list[Vote]:
+    return [decode_signed_vote(data).vote for kind, data in node.said if kind == "vote"]
+
+
+def test_who_has_lost_everything_votes_when_it_has_what_others_have(tmp_path: Path) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path))
+        await network.run_to(70)
+        node, *others = reversed(network.nodes)
+        before = votes_of(node)
+        assert before[-1].source.epoch == 3
+        await node.stop()
+        shutil.rmtree(node.folder)
+        # Nobody is there yet: by its own blocks nothing was justified, and a vote from genesis surrounds.
+        network.partition([node.number], [other.number for other in others])
+        node.is_level = lambda: False
+        await node.start()
+        assert node.miner is not None
+        await network.run_to(110)
+        assert (votes_of(node), node.miner.status.last_reason) == (before, NOT_LEVEL)
+        network.partition()
+        await node.catch_up(others[0])
+        node.is_level = lambda: True
+        await network.run_to(150)
+        after = votes_of(node)[len(before) :]
+        assert len(after) >= 2
+        assert not any(slashable(old, new) for old in before for new in after)
+        assert agree(network)
+        assert node.chain.tree.final.epoch >= 7
+        await network.stop()
+
+    run_virtually(story())
+
+
+def test_what_may_be_signed_without_a_journal_is_told_by_the_clock_and_the_blocks(tmp_path: Path) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path))
+        assert first_unsigned(network.nodes[0].chain) == (0, 0)
+        await network.run_to(70)
+        node = network.nodes[0]
+        newest = max(known.node.slot for known in node.chain.tree)
+        assert first_unsigned(node.chain) == (71, 5)
+        await node.stop()
+        node.lag = 40.0
+        await node.start()
+        assert node.chain.slot < newest
+        assert first_unsigned(node.chain) == (newest + 1, newest // DEVNET.epoch_slots + 1)
         await network.stop()
 
     run_virtually(story())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
+from noria.chain import import_queue
 from noria.consensus.blocks import decode_block, encode_block
 from noria.consensus.fork_choice import line
 from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
@@ -286,6 +287,56 @@ def test_parts_agree_also_where_nothing_has_been_final_for_long(tmp_path: Path) 
         network.separate()
         await network.run_to(slot + 12)
         assert len(heads(network)) == 1
+        assert not any(node.transport.scores for node in network.speakers)
+        await network.stop()
+
+    run_virtually(story())
+
+
+def test_the_shorter_chain_that_knows_the_newer_justification_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is longer than what may wait for its ancestors, and no longer than the one that is to be left."""
+    monkeypatch.setattr(import_queue, "PER_SOURCE_MAX", 8)
+    monkeypatch.setattr(import_queue, "BLOCKS_MAX", 16)
+
+    async def story() -> None:
+        network = await started(Networked(tmp_path))
+        epoch_slots = PARAMETERS.epoch_slots
+        quick, slow = network.speakers[:2], network.speakers[2:]
+        epoch, reach = 2, network.memory.reach
+        slot = epoch * epoch_slots + epoch_slots // 4
+        await network.run_to(slot - 1)
+
+        def one_way(source: PeerId, other: PeerId) -> MemoryTransport | None:
+            is_mute = source in {node.peer for node in slow} and other in {node.peer for node in quick}
+            return None if is_mute else reach(source, other)
+
+        # All votes reach one part, and too few the other one.
+        network.memory.reach = one_way  # type: ignore[assignment,method-assign]
+        await network.run_to(slot + 1)
+        network.memory.reach = reach  # type: ignore[method-assign]
+        network.separate(quick, slow)
+        sleeper = slow[1]
+        await sleeper.stop()
+        ahead, behind = quick[0].chain, slow[0].chain
+        first = behind.head.node.height
+        while behind.head.node.height <= first + 40:
+            await network.run_to(slot := slot + 5)
+        best = behind.head.root
+        assert (ahead.head.node.justified.epoch, behind.head.node.justified.epoch) == (epoch - 1, epoch)
+        assert ahead.head.node.height > behind.head.node.height
+        await sleeper.start()
+        network.separate()
+        await network.run_to(slot + 60)
+        assert len(heads(network)) == 1
+        for node in network.speakers:
+            assert best in {found.root for found in line(node.chain.tree.nodes, node.chain.head.root)} or (
+                node.chain.store.block(best) is not None
+            )
+        await network.run_to(slot := slot + 100)
+        assert agree(network)
+        assert min(node.chain.tree.final.epoch for node in network.speakers) >= slot // epoch_slots - 3
         assert not any(node.transport.scores for node in network.speakers)
         await network.stop()
 

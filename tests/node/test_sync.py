@@ -22,7 +22,7 @@ from noria.network.topics import protocol_specs, topic_specs
 from noria.network.transport import Request
 from noria.node import sync as sync_module
 from noria.node.full import FullNode
-from noria.node.sync import CHUNK, CHUNKS_AHEAD, REST_SECONDS, STATUS_SECONDS, Sync
+from noria.node.sync import APART_SECONDS, CHUNK, CHUNKS_AHEAD, REST_SECONDS, STATUS_SECONDS, Sync
 from noria.primitives.hashes import blake3
 from noria.primitives.types import Hash32
 from tests.chain.drawn import PARAMETERS
@@ -72,7 +72,10 @@ class Ahead:
 
 
 class Chain:
-    """What `Sync` uses of a chain: the highest block is the head, unless its branch is disliked."""
+    """What `Sync` uses of a chain: the highest block is the head, unless its branch is disliked.
+
+    From a height on a branch that is liked counts more than any other.
+    """
 
     def __init__(self, blocks: Sequence[bytes], final: int = FINAL) -> None:
         self.rules = SimpleNamespace(genesis_root=GENESIS, parameters=PARAMETERS)
@@ -85,7 +88,9 @@ class Chain:
         self.tree = self
         self.final = Checkpoint(1, root_of(blocks[final - 1]) if final else GENESIS)
         self.disliked = ""
+        self.liked, self.liked_from = "", 0
         self.wanted: Any = None
+        self.word = "genesis"
         if not final:
             self.nodes[GENESIS] = BlockNode(GENESIS, GENESIS, 0, 0, GENESIS, self.final, self.final)
             self.head = self.get(GENESIS)
@@ -116,8 +121,11 @@ class Chain:
         )
         self.nodes[arrival.root] = node
         self.stored[arrival.root] = SimpleNamespace(height=height)
-        if parent is None or (height > self.head.node.height and header.word != self.disliked):
-            self.head = self.get(arrival.root)
+        if parent is None or self._rank(header.word, height) > self._rank(self.word, self.head.node.height):
+            self.head, self.word = self.get(arrival.root), header.word
+
+    def _rank(self, word: str, height: int) -> tuple[bool, bool, int]:
+        return word == self.liked and height >= self.liked_from, word != self.disliked, height
 
     def mine(self) -> None:
         """Make a block on the head."""
@@ -172,7 +180,8 @@ class Peer:
 
     async def _status(self, request: Request) -> bytes:
         height = self.claim()
-        return encode_status(PeerStatus(GENESIS, 1, GENESIS, height, height, GENESIS, 0))
+        head = root_of(self.chain[height - 1]) if 0 < height <= len(self.chain) else root_of(b"%d" % height)
+        return encode_status(PeerStatus(GENESIS, 1, GENESIS, height, height, head, 0))
 
     async def _send(self, request: Request) -> bytes:
         wanted = decode_range(request.data)
@@ -311,7 +320,7 @@ def test_peers_on_its_own_fork_do_not_keep_a_node_there() -> None:
     run_virtually(story())
 
 
-def test_a_longer_chain_that_is_not_the_better_one_is_looked_at_once_a_minute() -> None:
+def test_a_longer_chain_that_is_not_the_better_one_is_looked_at_once() -> None:
     async def story() -> None:
         chain = Chain(forked(TRUNK, 300, 310, "own"))
         chain.disliked = "trunk"
@@ -320,8 +329,64 @@ def test_a_longer_chain_that_is_not_the_better_one_is_looked_at_once_a_minute() 
         await world.start()
         await world.run(10 * REST_SECONDS)
         assert chain.head.node.height == 310
-        assert len(peer.asked) <= 11 * ((1_000 - FINAL) / CHUNK + 8)
+        assert len(peer.asked) <= (1_000 - FINAL) / CHUNK + 8
         assert not world.transport.scores
+        # What is here already is nothing to catch up with.
+        assert (world.sync.is_behind, world.sync.goal) == (False, 310)
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("last", [400, 700, 899, 900, 901])
+def test_a_shorter_chain_that_is_the_better_one_is_found(last: int) -> None:
+    async def story() -> None:
+        chain = Chain(forked(TRUNK, 150, 900, "own"))
+        # Near its end is what makes it the better one.
+        chain.liked, chain.liked_from = "trunk", last - 5
+        world = World(chain)
+        own, other = world.peer(forked(TRUNK, 150, 900, "own")), world.peer(TRUNK[:last])
+        await world.start()
+        begun = asyncio.get_running_loop().time()
+        while chain.head.root != root_of(TRUNK[last - 1]):
+            assert asyncio.get_running_loop().time() - begun < APART_SECONDS + STATUS_SECONDS + 20
+            await asyncio.sleep(0.1)
+        assert (own.asked, world.transport.scores) == ([], {})
+        assert len(other.asked) <= (last - FINAL) / CHUNK + 8
+        await world.run(10 * REST_SECONDS)
+        assert len(other.asked) <= (last - FINAL) / CHUNK + 8
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("claim", [90, 120, 150])
+def test_a_peer_whose_head_never_comes_costs_few_requests(claim: int) -> None:
+    async def story() -> None:
+        world = World(Chain(TRUNK[:150]))
+        bad, honest = world.peer(TRUNK[:80], claim=claim), world.peer(TRUNK[:150])
+        await world.start()
+        await world.run(10 * REST_SECONDS)
+        # Below the final block nothing is of use.
+        assert (len(bad.asked) == 0) == (claim < FINAL)
+        assert len(bad.asked) <= 11 * CHUNKS_AHEAD // 2
+        honest.chain = TRUNK[:900]
+        assert await world.run(60, until=900) < 20
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+def test_a_missing_block_of_a_peer_that_is_near_is_asked_for_whoever_else_is_far_ahead() -> None:
+    async def story() -> None:
+        world = World(Chain(TRUNK[:150]))
+        far, near = world.peer(TRUNK, claim=10**6), world.peer(TRUNK[:140])
+        far.delay = 1_000.0
+        await world.start()
+        names = [Hash32(bytes([number]) * 32) for number in range(3)]
+        for name, source in zip(names, (far.name, near.name, PeerId("stranger")), strict=True):
+            world.sync._wanted(name, source)
+        assert world.sync._missing == {names[1]}
         await world.sync.stop()
 
     run_virtually(story())
@@ -507,6 +572,25 @@ def test_a_peer_that_goes_in_the_middle_is_not_blamed_and_asked_again_when_it_is
         assert chain.head.node.height < 150 + CHUNKS_AHEAD * CHUNK
         assert await world.run(2 * REST_SECONDS, until=1_000) >= REST_SECONDS - 2.0
         assert (chain.head.node.height, world.score(peer)) == (1_000, 0)
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("bootstrap", [(), ("/ip4/127.0.0.1/tcp/1",)])
+def test_a_node_is_level_when_it_has_what_its_peers_have(bootstrap: tuple[str, ...]) -> None:
+    async def story() -> None:
+        chain = Chain(TRUNK[:150])
+        world = World(chain)
+        node: Any = SimpleNamespace(sync=world.sync, config=SimpleNamespace(bootstrap=bootstrap))
+        # Who knows nobody is level only if it is to know nobody.
+        assert FullNode._is_level(node) is not bool(bootstrap)
+        peer = world.peer(TRUNK)
+        peer.delay = 1.0
+        await world.start()
+        assert not FullNode._is_level(node)
+        await world.run(100, until=1_000)
+        assert FullNode._is_level(node)
         await world.sync.stop()
 
     run_virtually(story())

@@ -43,7 +43,7 @@ INVALID_MAX: Final = 4096
 COPIES_FORWARDED: Final = 2
 """Different blocks of one proposer for one slot that are passed on (protocol 4.6)."""
 COPIES_TAKEN: Final = 16
-"""The same, where others wait for them. More come by range, if they are on the longest chain."""
+"""The same, where others wait for them. More come by range, if they are on a peer's chain."""
 CHECKS_AT_ONCE: Final = 4
 
 T = TypeVar("T")
@@ -145,6 +145,7 @@ class ChainService:
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._tasks = BackgroundTasks("chain")
         self._stopped = False
+        self._followed_epoch = 0
         self._told = NewFinality(tree.final, tree.final)
         self.restored: list[KnownBlock] = []
 
@@ -494,8 +495,8 @@ class ChainService:
     async def follow(self) -> None:
         """Finalise and choose the head anew. Only while holding `lock`."""
         await self.finalise()
-        epoch = epoch_of(self.rules.parameters, self.slot)
-        root = choose_head(self.tree.nodes, self.tree.final, epoch, self.refuted)
+        self._followed_epoch = epoch_of(self.rules.parameters, self.slot)
+        root = choose_head(self.tree.nodes, self.tree.final, self._followed_epoch, self.refuted)
         new, old = self.tree.get(root), self.head
         assert new is not None
         # Also where the head stays: execution follows a block as soon as it is stored, also a refuted one, on
@@ -572,8 +573,7 @@ class ChainService:
         return known.node.slot if known else 0
 
     async def _tick(self) -> None:
-        parameters, slot = self.rules.parameters, self.slot
-        epoch = epoch_of(parameters, slot)
+        slot = self.slot
         while True:
             slot = max(slot + 1, self.slot)
             await self.clock.wait_for(slot)
@@ -581,9 +581,8 @@ class ChainService:
                 self._begin(arrival)
             for arrival in self._queue.expire(self._now(), self._final_slot):
                 self._conclude(arrival, Ignored("it waited too long"))
-            if epoch_of(parameters, slot) != epoch:
+            if epoch_of(self.rules.parameters, slot) != self._followed_epoch:
                 # The head's justified checkpoint may be too old now.
-                epoch = epoch_of(parameters, slot)
                 self.spawn(self._refollow())
 
     @staticmethod

@@ -6,6 +6,7 @@ Protocol 4.4 to 4.7. Whatever is signed is on the disk before it is sent.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +46,7 @@ from noria.execution.block_start import SlotStart
 from noria.primitives.types import Address, BlsSignature, Hash32
 
 BUILD_SHARE: Final = 0.3
+NOT_LEVEL: Final = "what was voted for before is not known until this node has what its peers have"
 """Of a slot: how long transactions are taken into a block."""
 _NO_SIGNATURE: Final = BlsSignature(bytes(96))
 
@@ -88,6 +90,15 @@ class _Plan:
     view: BlockView
 
 
+def first_unsigned(chain: ChainService) -> tuple[int, int]:
+    """Return the first slot and epoch for which a miner without a journal has certainly not signed.
+
+    By the clock, or by the newest block where the clock has been set back.
+    """
+    slot = max(chain.slot, *(node.slot for node in chain.tree.nodes.values()))
+    return (slot + 1, epoch_of(chain.rules.parameters, slot) + 1) if slot else (0, 0)
+
+
 class Miner:
     """One miner of the chain. Belongs to the chain's event loop.
 
@@ -105,6 +116,9 @@ class Miner:
         Who gets tips and rewards; the miner itself if left out.
     extra_data
         Of its payloads, at most 32 bytes.
+    is_level
+        Whether this node has what its peers have. Asked before the first vote under a journal that is younger
+        than the chain: what was voted for before is told by the blocks, if they are here.
     """
 
     def __init__(
@@ -118,8 +132,9 @@ class Miner:
         work: OwnWork | None = None,
         fee_recipient: Address | None = None,
         extra_data: bytes = b"",
+        is_level: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._chain, self._hearsay = chain, hearsay
+        self._chain, self._hearsay, self._is_level = chain, hearsay, is_level
         self._address, self._key, self._journal, self._work = address, key, journal, work
         self._fee_recipient = fee_recipient or address
         self._extra_data = extra_data
@@ -167,6 +182,9 @@ class Miner:
         head = chain.head
         if epoch <= self._decided_epoch or head.node.slot > slot or epoch < self._journal.first_vote_epoch:
             return None
+        if self._journal.is_new and not self._is_level():
+            self._reason = NOT_LEVEL
+            return None
         tally = due_tally(parameters, head.root, head.node.slot, head.state.finality, epoch)
         voter = False
         if tally is not None:
@@ -205,7 +223,7 @@ class Miner:
     def _record(self) -> OwnRecord:
         """Return what was signed, or, before the first vote under a new journal, may have been."""
         journal, tree = self._journal, self._chain.tree
-        if journal.last_vote is not None:
+        if not journal.is_new:
             return journal.record
         return without_record(tree.nodes, tree.final, journal.first_vote_epoch)
 

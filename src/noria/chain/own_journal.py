@@ -83,6 +83,11 @@ class OwnJournal:
         slot, self.first_vote_epoch = new_from
         self._write(replace(self.record, proposed_slot=max(slot - 1, 0)), None)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether it has no vote, and began when there may have been votes already."""
+        return self.last_vote is None and self.first_vote_epoch > 0
+
     def propose(self, slot: int) -> None:
         """Note that a block of a slot is about to be signed.
 

@@ -14,7 +14,7 @@ import structlog
 from noria._core import Engine
 from noria.chain.chain_service import ChainService
 from noria.chain.hearsay import Hearsay
-from noria.chain.miner import Miner
+from noria.chain.miner import Miner, first_unsigned
 from noria.chain.own_journal import OwnJournal
 from noria.chain.own_work import OwnWork
 from noria.chain.recovery import open_chain, open_engine
@@ -22,7 +22,6 @@ from noria.chain.rules import chain_rules
 from noria.chain.service import Chain
 from noria.chain.unit_runner import PoolRunner
 from noria.consensus.signatures import BLS
-from noria.consensus.slots import epoch_of
 from noria.execution.spec import ChainSpec
 from noria.market.miner.service import MinerService
 from noria.market.protocol import WORK_LIMITS, work_protocol
@@ -289,12 +288,24 @@ class FullNode:
         config, chain = self.config, self.chain
         assert config.miner_address is not None
         address = Address(parse_address(config.miner_address))
-        slot = chain.slot
         # What was signed under another journal is not known: nothing of this slot and epoch is signed again.
-        new_from = (slot + 1, epoch_of(chain.rules.parameters, slot) + 1) if slot else (0, 0)
+        new_from = first_unsigned(chain)
         journal = OwnJournal(self.folder.journal, chain.rules.genesis_root, address, new_from=new_from)
         recipient = None if config.fee_recipient is None else Address(parse_address(config.fee_recipient))
-        return Miner(chain, self.hearsay, address, key, journal, work=work, fee_recipient=recipient)
+        return Miner(
+            chain,
+            self.hearsay,
+            address,
+            key,
+            journal,
+            work=work,
+            fee_recipient=recipient,
+            is_level=self._is_level,
+        )
+
+    def _is_level(self) -> bool:
+        """Tell whether this node has what its peers have; without any only who needs none has."""
+        return bool(self.sync.peers or not self.config.bootstrap) and not self.sync.is_behind
 
     def _begin_mining(self, miner: Miner, stack: AsyncExitStack) -> None:
         self.miner = miner

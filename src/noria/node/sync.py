@@ -70,6 +70,8 @@ CLOCK_SHARE: Final = 0.5
 """Of a slot: how far this clock may differ from most peers' before the operator is told."""
 REST_SECONDS: Final = 60.0
 """How long a peer that disappointed, or led nowhere, is not asked for ranges."""
+APART_SECONDS: Final = 1.5 * STATUS_SECONDS
+"""How long a peer's head is waited for before the peer is asked for its chain, however short that is."""
 IN_VAIN_MAX: Final = 2
 """Rests of a peer that has brought nothing, from which on what it says counts for nothing while it rests."""
 PAUSE_SECONDS: Final = 1.0
@@ -83,6 +85,9 @@ class _Peer:
     """What is known of a peer."""
 
     status: PeerStatus
+    awaited: PeerStatus
+    """What it said when its head had not come here yet, and since when."""
+    awaited_since: float
     rests_until: float = 0.0
     in_vain: int = 0
     """Its rests since it last brought this node on."""
@@ -90,9 +95,9 @@ class _Peer:
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    """A peer's chain, and up to which block it is here."""
+    """A peer's chain, or that of several, and up to which block it is here."""
 
-    peer: PeerId
+    peer: PeerId | None
     root: Hash32
     height: int
 
@@ -156,12 +161,12 @@ class Sync:
 
     @property
     def goal(self) -> int:
-        """The highest height that a peer has claimed and may have, at least the head's."""
+        """The highest height that a peer has claimed for a block that is not here, at least the head's."""
         return max(self._claimed_height(), self._chain.head.node.height)
 
     @property
     def is_behind(self) -> bool:
-        """Whether some peer says that it is further, and was not asked in vain again and again."""
+        """Whether some peer says that it is further, with what is not here, and was not asked in vain."""
         return self._claimed_height() > self._chain.head.node.height
 
     @property
@@ -281,11 +286,23 @@ class Sync:
     def _note(self, peer: PeerId, status: PeerStatus) -> None:
         known = self._peers.get(peer)
         if known is None:
-            self._peers[peer] = _Peer(status)
-        else:
-            known.status = status
-        if status.head_height > self._chain.head.node.height:
+            known = self._peers[peer] = _Peer(status, status, self._now())
+        known.status = status
+        if not self._is_news(status) or not self._is_news(known.awaited):
+            known.awaited, known.awaited_since = status, self._now()
+        if status.head_height > self._chain.head.node.height or self._is_apart(known):
             self._behind.set()
+
+    def _is_news(self, status: PeerStatus) -> bool:
+        """Tell whether a peer's head is not here and may still be of use."""
+        return status.head_height > self._final_height and status.head_root not in self._chain.tree
+
+    def _is_apart(self, known: _Peer) -> bool:
+        """Tell whether a peer's chain does not come block by block: it may be a long one, and the better one.
+
+        The better chain need not be the longer one.
+        """
+        return self._is_news(known.awaited) and self._now() - known.awaited_since >= APART_SECONDS
 
     def _blame(self, peer: PeerId, score: float, reason: str) -> None:
         _log.warning("peer_blamed", peer=peer, score=score, reason=reason)
@@ -311,12 +328,10 @@ class Sync:
             await self._behind.wait()
             self._behind.clear()
             branch: _Branch | None = None
-            # One block more is on its way by gossip, most of the time.
-            while self._best_height() > self._chain.head.node.height + 1:
-                before = self._chain.head.root
-                first = (branch.height if branch else self._chain.head.node.height) + 1
+            while (branch := self._next(branch)) is not None:
+                before, first = self._chain.head.root, branch.height + 1
                 try:
-                    branch = await self._round(first, branch.peer if branch else None)
+                    branch = await self._round(first, branch.peer)
                 except _Broken as broken:
                     _log.info("sync_round_failed", first_height=first, reason=str(broken))
                     branch = None
@@ -332,10 +347,21 @@ class Sync:
                 # Until the head is on it a branch is gone on with: blocks of this node's move the head too.
                 head = self._chain.head.root
                 if branch and head != before and descends(self._chain.tree.nodes, branch.root, head):
-                    if (helper := self._peers.get(branch.peer)) is not None:
+                    if branch.peer is not None and (helper := self._peers.get(branch.peer)) is not None:
                         helper.in_vain = 0
                     branch = None
             await self._settle()
+
+    def _next(self, branch: _Branch | None) -> _Branch | None:
+        """Return what is to be gone on with; `None` if nobody is known to have more."""
+        heights, head, final = self._heights(), self._chain.head, self._chain.tree.final
+        if branch is not None and branch.peer in heights:
+            return branch
+        # One block more is on its way by gossip, most of the time.
+        if self._best_height() > head.node.height + 1:
+            return _Branch(None, head.root, head.node.height)
+        apart = (peer for peer in heights if self._is_apart(self._peers[peer]))
+        return next((_Branch(peer, final.root, self._final_height) for peer in apart), None)
 
     async def _relax(self) -> None:
         """Let blocks not wait for the disk: there are many, and others have them."""
@@ -368,9 +394,7 @@ class Sync:
         """
         heights = self._heights()
         if alone is not None:
-            # Who is no longer ahead need not be followed.
-            ahead_of = self._chain.head.node.height
-            heights = {peer: at for peer, at in heights.items() if peer == alone and at > ahead_of}
+            heights = {peer: at for peer, at in heights.items() if peer == alone}
         best = max(heights.values(), default=0)
         tasks = []
         used: dict[PeerId, int] = {}
@@ -402,7 +426,7 @@ class Sync:
                     self._rest(peer)
                     raise
                 found = _Branch(peer, blocks[-1].root, start + len(blocks) - 1)
-                self._require_height(found)
+                self._require_height(peer, found)
                 if found.height < last:
                     # What others were asked for does not follow. Who brought less is asked after them.
                     if peer in self._peers:
@@ -414,13 +438,13 @@ class Sync:
                 task.cancel()
         return found
 
-    def _require_height(self, found: _Branch) -> None:
+    def _require_height(self, peer: PeerId, found: _Branch) -> None:
         """Let nobody bring other blocks than those that follow: old ones would be taken in for ever."""
         known, stored = self._chain.tree.get(found.root), self._chain.store.block
         at = known.node if known is not None else stored(found.root)
         if at is None or at.height != found.height:
             reason = f"it sent other blocks than those up to height {found.height}"
-            self._blame(found.peer, DISAPPOINTMENT, reason)
+            self._blame(peer, DISAPPOINTMENT, reason)
             raise _Broken(reason)
 
     async def _ask_range(self, peer: PeerId, first: int, last: int, promised: int) -> tuple[bytes, ...]:
@@ -502,10 +526,12 @@ class Sync:
         raise _Broken(repr(finding))
 
     def _heights(self) -> dict[PeerId, int]:
-        """Return how high peers are that may be asked for ranges, the first to be asked first."""
+        """Return how high peers are that may be asked for what is not here, the first to be asked first."""
         now = self._now()
         return {
-            peer: known.status.head_height for peer, known in self._peers.items() if known.rests_until <= now
+            peer: known.status.head_height
+            for peer, known in self._peers.items()
+            if known.rests_until <= now and self._is_news(known.status)
         }
 
     def _best_height(self) -> int:
@@ -517,7 +543,7 @@ class Sync:
         believed = (
             peer.status.head_height
             for peer in self._peers.values()
-            if peer.rests_until <= now or peer.in_vain < IN_VAIN_MAX
+            if (peer.rests_until <= now or peer.in_vain < IN_VAIN_MAX) and self._is_news(peer.status)
         )
         return max(believed, default=0)
 
@@ -532,7 +558,8 @@ class Sync:
         """Fetch a block that others wait for."""
         if root in self._missing or len(self._missing) >= MISSING_MAX:
             return
-        if self._best_height() - self._chain.head.node.height > CHUNK:
+        far, known = self._chain.head.node.height + CHUNK, self._peers.get(PeerId(source))
+        if self._best_height() > far and (known is None or known.status.head_height > far):
             # One by one, from the newest backwards, would take as many requests as there are blocks.
             self._behind.set()
             return
