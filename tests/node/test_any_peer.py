@@ -184,7 +184,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "Gossip._heard": of(gossip, "HEARD_MAX"),
     "Gossip._tasks": of(gossip, "SENDING_MAX", more=1),
     "Gossip.counts": at_most(len(GOSSIP) * 40),
-    "Sync._peers": lambda owner, house: connected_lately(house),
+    "PeerHeads._peers": lambda owner, house: connected_lately(house),
     "Sync._clocks": connections_and(1),
     "Sync._missing": of(sync, "MISSING_MAX"),
     "Sync._tasks": lambda owner, house: (

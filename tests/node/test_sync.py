@@ -22,7 +22,8 @@ from noria.network.topics import protocol_specs, topic_specs
 from noria.network.transport import Request
 from noria.node import sync as sync_module
 from noria.node.full import FullNode
-from noria.node.sync import APART_SECONDS, CHUNK, CHUNKS_AHEAD, REST_SECONDS, STATUS_SECONDS, Sync
+from noria.node.peer_heads import APART_SECONDS, REST_SECONDS
+from noria.node.sync import CHUNK, CHUNKS_AHEAD, STATUS_SECONDS, Sync
 from noria.primitives.hashes import blake3
 from noria.primitives.types import Hash32
 from tests.chain.drawn import PARAMETERS

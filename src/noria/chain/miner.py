@@ -46,8 +46,8 @@ from noria.execution.block_start import SlotStart
 from noria.primitives.types import Address, BlsSignature, Hash32
 
 BUILD_SHARE: Final = 0.3
-NOT_LEVEL: Final = "what was voted for before is not known until this node has what its peers have"
 """Of a slot: how long transactions are taken into a block."""
+NOT_LEVEL: Final = "what was voted for before is not known until this node has what its peers have"
 _NO_SIGNATURE: Final = BlsSignature(bytes(96))
 
 _log = structlog.get_logger(__name__)

@@ -40,9 +40,10 @@ from noria.node.gossip import Gossip
 from noria.node.market import account_key, start_market
 from noria.node.market_access import NodeAccess
 from noria.node.node_folder import NodeFolder
+from noria.node.peer_heads import REST_SECONDS
 from noria.node.programs import ProgramFiles, ProgramsMissing, fetch_programs, find_programs
 from noria.node.resolving import resolved
-from noria.node.sync import REST_SECONDS, STATUS_SECONDS, Sync
+from noria.node.sync import STATUS_SECONDS, Sync
 from noria.primitives.addresses import parse_address
 from noria.primitives.hexes import format_data
 from noria.primitives.keys import BlsSecretKey

@@ -42,6 +42,7 @@ from noria.network.messages import (
 from noria.network.peers import PeerEventKind, PeerId
 from noria.network.topics import Topics
 from noria.network.transport import Request, TransportProtocol
+from noria.node.peer_heads import PeerHeads
 from noria.primitives.background import BackgroundTasks
 from noria.primitives.subscriptions import SubscriptionClosed
 from noria.primitives.types import Hash32
@@ -68,29 +69,10 @@ DISAPPOINTMENT: Final = -10.0
 """Score of a peer that does not send what it says it has."""
 CLOCK_SHARE: Final = 0.5
 """Of a slot: how far this clock may differ from most peers' before the operator is told."""
-REST_SECONDS: Final = 60.0
-"""How long a peer that disappointed, or led nowhere, is not asked for ranges."""
-APART_SECONDS: Final = 1.5 * STATUS_SECONDS
-"""How long a peer's head is waited for before the peer is asked for its chain, however short that is."""
-IN_VAIN_MAX: Final = 2
-"""Rests of a peer that has brought nothing, from which on what it says counts for nothing while it rests."""
 PAUSE_SECONDS: Final = 1.0
 """After a round that led nowhere."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Peer:
-    """What is known of a peer."""
-
-    status: PeerStatus
-    awaited: PeerStatus
-    """What it said when its head had not come here yet, and since when."""
-    awaited_since: float
-    rests_until: float = 0.0
-    in_vain: int = 0
-    """Its rests since it last brought this node on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +112,7 @@ class Sync:
 
     def __init__(self, transport: TransportProtocol, topics: Topics, chain: ChainService) -> None:
         self._transport, self._topics, self._chain = transport, topics, chain
-        self._peers: dict[PeerId, _Peer] = {}
+        self._heads = PeerHeads(chain)
         self._missing: set[Hash32] = set()
         self._tasks = BackgroundTasks("sync", expected=(_Broken,))
         self._behind = asyncio.Event()
@@ -157,22 +139,22 @@ class Sync:
     @property
     def peers(self) -> dict[PeerId, PeerStatus]:
         """Where peers say they stand."""
-        return {peer: known.status for peer, known in self._peers.items()}
+        return self._heads.statuses
 
     @property
     def goal(self) -> int:
         """The highest height that a peer has claimed for a block that is not here, at least the head's."""
-        return max(self._claimed_height(), self._chain.head.node.height)
+        return max(self._heads.claimed_height(), self._chain.head.node.height)
 
     @property
     def is_behind(self) -> bool:
         """Whether some peer says that it is further, with what is not here, and was not asked in vain."""
-        return self._claimed_height() > self._chain.head.node.height
+        return self._heads.claimed_height() > self._chain.head.node.height
 
     @property
     def is_resting(self) -> bool:
         """Whether only peers that have just failed say that they are further: they are asked again soon."""
-        return self.is_behind and self._best_height() <= self._chain.head.node.height
+        return self.is_behind and self._heads.best_height() <= self._chain.head.node.height
 
     # ------------------------------------------------------------ what others ask
 
@@ -227,7 +209,7 @@ class Sync:
                     if event.kind is PeerEventKind.IDENTIFIED:
                         self._tasks.spawn(self._ask_status(event.peer))
                     elif event.kind in (PeerEventKind.DISCONNECTED, PeerEventKind.BANNED):
-                        self._peers.pop(event.peer, None)
+                        self._heads.forget(event.peer)
                     elif event.kind is PeerEventKind.LAGGED:
                         break
             except SubscriptionClosed as closed:
@@ -242,7 +224,7 @@ class Sync:
     def _ask_all(self) -> None:
         """Ask whoever is there where it stands, and forget who is not: word of its going may be lost."""
         present = [info.peer for info in self._transport.peers()]
-        self._peers = {peer: known for peer, known in self._peers.items() if peer in present}
+        self._heads.keep(present)
         for peer in present:
             self._tasks.spawn(self._ask_status(peer))
 
@@ -270,9 +252,8 @@ class Sync:
     def _compare_clocks(self, peer: PeerId, ahead_milliseconds: float) -> None:
         """Tell the operator where most peers' clocks say something else."""
         self._clocks[peer] = ahead_milliseconds / 1000
-        self._clocks = {
-            known: ahead for known, ahead in self._clocks.items() if known in self._peers or known == peer
-        }
+        present = {*self.peers, peer}
+        self._clocks = {known: ahead for known, ahead in self._clocks.items() if known in present}
         ahead, before = median(self._clocks.values()), self.clock_ahead_seconds
         limit = CLOCK_SHARE * self._chain.rules.parameters.slot_seconds
         if abs(ahead) > limit and (before is None or abs(before) <= limit):
@@ -284,42 +265,16 @@ class Sync:
         self.clock_ahead_seconds = ahead
 
     def _note(self, peer: PeerId, status: PeerStatus) -> None:
-        known = self._peers.get(peer)
-        if known is None:
-            known = self._peers[peer] = _Peer(status, status, self._now())
-        known.status = status
-        if not self._is_news(status) or not self._is_news(known.awaited):
-            known.awaited, known.awaited_since = status, self._now()
-        if status.head_height > self._chain.head.node.height or self._is_apart(known):
+        if self._heads.note(peer, status):
             self._behind.set()
-
-    def _is_news(self, status: PeerStatus) -> bool:
-        """Tell whether a peer's head is not here and may still be of use."""
-        return status.head_height > self._final_height and status.head_root not in self._chain.tree
-
-    def _is_apart(self, known: _Peer) -> bool:
-        """Tell whether a peer's chain does not come block by block: it may be a long one, and the better one.
-
-        The better chain need not be the longer one.
-        """
-        return self._is_news(known.awaited) and self._now() - known.awaited_since >= APART_SECONDS
 
     def _blame(self, peer: PeerId, score: float, reason: str) -> None:
         _log.warning("peer_blamed", peer=peer, score=score, reason=reason)
-        self._rest(peer)
+        self._heads.rest(peer)
         try:
             self._transport.score(peer, score, reason)
         except TransportError as error:
             _log.debug("peer_not_scored", peer=peer, reason=str(error))
-
-    def _rest(self, peer: PeerId) -> None:
-        """Ask others for ranges meanwhile, and all others first after that: else some would take turns."""
-        known = self._peers.pop(peer, None)
-        if known is not None:
-            now = self._now()
-            known.in_vain += known.rests_until <= now
-            known.rests_until = now + REST_SECONDS
-            self._peers[peer] = known
 
     # ------------------------------------------------------------ ranges
 
@@ -347,21 +302,23 @@ class Sync:
                 # Until the head is on it a branch is gone on with: blocks of this node's move the head too.
                 head = self._chain.head.root
                 if branch and head != before and descends(self._chain.tree.nodes, branch.root, head):
-                    if branch.peer is not None and (helper := self._peers.get(branch.peer)) is not None:
-                        helper.in_vain = 0
+                    if branch.peer is not None:
+                        self._heads.has_helped(branch.peer)
                     branch = None
             await self._settle()
 
     def _next(self, branch: _Branch | None) -> _Branch | None:
         """Return what is to be gone on with; `None` if nobody is known to have more."""
-        heights, head, final = self._heights(), self._chain.head, self._chain.tree.final
+        heights, head = self._heads.heights(), self._chain.head
         if branch is not None and branch.peer in heights:
             return branch
         # One block more is on its way by gossip, most of the time.
-        if self._best_height() > head.node.height + 1:
+        if max(heights.values(), default=0) > head.node.height + 1:
             return _Branch(None, head.root, head.node.height)
-        apart = (peer for peer in heights if self._is_apart(self._peers[peer]))
-        return next((_Branch(peer, final.root, self._final_height) for peer in apart), None)
+        return next((self._from_final(peer) for peer in heights if self._heads.is_apart(peer)), None)
+
+    def _from_final(self, peer: PeerId) -> _Branch:
+        return _Branch(peer, self._chain.tree.final.root, self._heads.final_height)
 
     async def _relax(self) -> None:
         """Let blocks not wait for the disk: there are many, and others have them."""
@@ -392,7 +349,7 @@ class Sync:
         _Branch
             Where to go on if the head has not moved.
         """
-        heights = self._heights()
+        heights = self._heads.heights()
         if alone is not None:
             heights = {peer: at for peer, at in heights.items() if peer == alone}
         best = max(heights.values(), default=0)
@@ -407,7 +364,7 @@ class Sync:
             tasks.append((peer, start, last, asking))
         if not tasks:
             if alone is not None:
-                self._rest(alone)
+                self._heads.rest(alone)
             raise _Broken("nobody can be asked for what follows")
         ahead = self._chain.look_ahead()
         checking = self._tasks.spawn(ahead.run())
@@ -422,15 +379,14 @@ class Sync:
                 except _Unlinked:
                     if alone is None and number == 0:
                         # This node may be on another branch: the peer is asked for all of its own.
-                        return _Branch(peer, self._chain.tree.final.root, self._final_height)
-                    self._rest(peer)
+                        return self._from_final(peer)
+                    self._heads.rest(peer)
                     raise
                 found = _Branch(peer, blocks[-1].root, start + len(blocks) - 1)
                 self._require_height(peer, found)
                 if found.height < last:
                     # What others were asked for does not follow. Who brought less is asked after them.
-                    if peer in self._peers:
-                        self._peers[peer] = self._peers.pop(peer)
+                    self._heads.ask_last(peer)
                     break
         finally:
             checking.cancel()
@@ -457,7 +413,7 @@ class Sync:
             blocks = decode_blocks(answer, self._chain.rules.parameters)
         except PeerNotConnected as error:
             # It may come back.
-            self._rest(peer)
+            self._heads.rest(peer)
             raise _Broken(str(error)) from error
         except RequestFailed as error:
             self._blame(peer, DISAPPOINTMENT, f"blocks from height {first}: {error}")
@@ -473,7 +429,7 @@ class Sync:
             )
             raise _Broken("nothing came")
         if first + len(blocks) <= promised and len(answer) <= ANSWER_BYTES:
-            self._rest(peer)
+            self._heads.rest(peer)
         return blocks
 
     def _read(self, peer: PeerId, blocks: tuple[bytes, ...]) -> list[Arrival]:
@@ -522,35 +478,8 @@ class Sync:
             self._blame(peer, DISAPPOINTMENT, finding.message)
         else:
             # The fault may be this node's own, for example its clock's.
-            self._rest(peer)
+            self._heads.rest(peer)
         raise _Broken(repr(finding))
-
-    def _heights(self) -> dict[PeerId, int]:
-        """Return how high peers are that may be asked for what is not here, the first to be asked first."""
-        now = self._now()
-        return {
-            peer: known.status.head_height
-            for peer, known in self._peers.items()
-            if known.rests_until <= now and self._is_news(known.status)
-        }
-
-    def _best_height(self) -> int:
-        return max(self._heights().values(), default=0)
-
-    def _claimed_height(self) -> int:
-        """Return how high peers say they are, also who rests: who fails once may be the only one ahead."""
-        now = self._now()
-        believed = (
-            peer.status.head_height
-            for peer in self._peers.values()
-            if (peer.rests_until <= now or peer.in_vain < IN_VAIN_MAX) and self._is_news(peer.status)
-        )
-        return max(believed, default=0)
-
-    @property
-    def _final_height(self) -> int:
-        known = self._chain.tree.get(self._chain.tree.final.root)
-        return known.node.height if known else 0
 
     # ------------------------------------------------------------ single blocks
 
@@ -558,8 +487,8 @@ class Sync:
         """Fetch a block that others wait for."""
         if root in self._missing or len(self._missing) >= MISSING_MAX:
             return
-        far, known = self._chain.head.node.height + CHUNK, self._peers.get(PeerId(source))
-        if self._best_height() > far and (known is None or known.status.head_height > far):
+        far, status = self._chain.head.node.height + CHUNK, self.peers.get(PeerId(source))
+        if self._heads.best_height() > far and (status is None or status.head_height > far):
             # One by one, from the newest backwards, would take as many requests as there are blocks.
             self._behind.set()
             return
@@ -568,11 +497,11 @@ class Sync:
 
     async def _fetch(self, root: Hash32, source: PeerId) -> None:
         try:
-            others = [peer for peer in self._peers if peer != source]
+            others = [peer for peer in self.peers if peer != source]
             for peer in [source, *others][:ATTEMPTS]:
                 if root in self._chain.tree or await self._fetch_from(peer, root):
                     break
-            if source in self._peers:
+            if source in self.peers:
                 await self._ask_status(source)
         finally:
             self._missing.discard(root)
@@ -605,10 +534,6 @@ class Sync:
             self._blame(peer, LIE, f"{finding.kind}: {finding.message}")
         elif not isinstance(finding, Accepted):
             _log.debug("fetched_block_unused", peer=peer, finding=repr(finding))
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
 
 
 def _line(arrivals: list[Arrival], at: int) -> list[Arrival]:
