@@ -19,7 +19,7 @@ from noria.chain.own_journal import OwnJournal
 from noria.chain.own_work import OwnWork, own_unit
 from noria.chain.recovery import open_chain
 from noria.chain.service import Chain
-from noria.consensus.blocks import Block, decode_block
+from noria.consensus.blocks import Block, decode_block, make_block
 from noria.consensus.sent_block import SentBlock, encode_sent_block
 from noria.consensus.signatures import BLS, SignatureScheme
 from noria.consensus.validity import Accepted
@@ -28,6 +28,7 @@ from noria.execution.consensus_state import ConsensusState
 from noria.execution.genesis import GenesisMiner, origin_root, possession_message
 from noria.execution.parameters import DEVNET, ChainParameters
 from noria.execution.spec import ChainSpec, dev_spec
+from noria.primitives import rlp
 from noria.primitives.hashes import blake3
 from noria.primitives.keys import BlsSecretKey
 from noria.primitives.types import NOR, Address, BlsPublicKey, BlsSignature, Hash32, Wei
@@ -404,6 +405,25 @@ def sent(node: Node, root: Hash32) -> bytes:
     body = node.chain.block_by_root(root)
     assert body is not None
     return encode_sent_block(SentBlock(body.block, body.input))
+
+
+def with_payload_header(block: Block, field: int, value: bytes) -> Block:
+    """A block of the same proposer for the same slot, whose payload's header differs; unsigned."""
+    decoded = rlp.decode(block.payload, max_bytes=16 << 20)
+    assert isinstance(decoded, list)
+    header, *rest = decoded
+    assert isinstance(header, list)
+    return make_block(
+        slot=block.header.slot,
+        parent_root=block.header.parent_root,
+        proposer=block.header.proposer,
+        vrf_proof=block.header.vrf_proof,
+        certificate=block.certificate,
+        votes=block.votes,
+        evidence=block.evidence,
+        payload=rlp.encode([[*header[:field], value, *header[field + 1 :]], *rest]),
+        signature=BlsSignature(bytes(96)),
+    )
 
 
 def state_of(node: Node) -> ConsensusState:

@@ -16,7 +16,7 @@ from noria.chain.block_tree import KnownBlock
 from noria.chain.certificates import CheckState
 from noria.consensus.blocks import Block
 from tests.chain.drawn import Network, Node
-from tests.chain.test_any_kill import NEVER, Mortal
+from tests.chain.mortal import NEVER, Mortal
 from tests.virtual_time import VirtualLoop
 
 
@@ -32,7 +32,6 @@ class WatchedNode(Mortal):
     ) -> None:
         super().__init__(network, number, tell)
         self.look = imported
-        self.failure: Exception | None = None
 
     def watch(self) -> None:
         super().watch()
@@ -54,7 +53,6 @@ class Witness:
             try:
                 self._node.look(self._node, block, known)
             except Exception as error:
-                # The node would only log it.
                 self._node.failure = self._node.failure or error
                 raise
 
@@ -74,7 +72,7 @@ class NetworkMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="noria-machine-"))
         self.loop = VirtualLoop()
-        self.nodes: list[WatchedNode] = []
+        self.nodes: list[Mortal] = []
 
     def do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.set_event_loop(self.loop)
@@ -91,7 +89,7 @@ class NetworkMachine(RuleBasedStateMachine):
         """The slot that it is."""
         return int(self.loop.time())
 
-    def running(self, numbers: Iterable[int]) -> list[WatchedNode]:
+    def running(self, numbers: Iterable[int]) -> list[Mortal]:
         """Those of these nodes that run."""
         return [node for node in self.nodes if node.number in set(numbers) and node.running]
 
@@ -109,7 +107,7 @@ class NetworkMachine(RuleBasedStateMachine):
             if node.dead and node.remains.exists():
                 await node.bury()
 
-    async def killed(self, node: WatchedNode, steps: int) -> None:
+    async def killed(self, node: Mortal, steps: int) -> None:
         """Kill a node after so many steps, or at last after a few slots in which it has less to do."""
         node.steps_left = steps
         await self.to_slot(self.slot + 1 + steps // 4)

@@ -55,8 +55,8 @@ from tests.chain.drawn import (
     sent,
     state_of,
 )
+from tests.chain.mortal import NEVER, Mortal
 from tests.chain.network_machine import NetworkMachine, WatchedNode
-from tests.chain.test_any_kill import NEVER
 from tests.chain.test_drawn_offences import another_block, travelling
 from tests.chain.transfers import transfer
 from tests.consensus.world import FAKE
@@ -262,7 +262,7 @@ class Histories(NetworkMachine):
         if self.nodes[who].running:
             self.do(self.restart(self.nodes[who], engine_is_lost))
 
-    async def restart(self, node: WatchedNode, engine_is_lost: bool) -> None:
+    async def restart(self, node: Mortal, engine_is_lost: bool) -> None:
         chain = node.chain
         before = {known.root: known for known in chain.tree}, chain.tree.final, chain.head.root
         await node.stop()
@@ -319,7 +319,7 @@ class Histories(NetworkMachine):
             votes.append(encode_signed_vote(SignedVote(vote, address(GUILTY), signature)))
         self.do(self.hear(nodes, "vote", votes))
 
-    async def hear(self, nodes: list[WatchedNode], kind: str, messages: list[bytes]) -> None:
+    async def hear(self, nodes: list[Mortal], kind: str, messages: list[bytes]) -> None:
         self.say(nodes, kind, messages, self.nodes[GUILTY])
         await self.pass_slots(2)
 

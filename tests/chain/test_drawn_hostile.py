@@ -17,12 +17,22 @@ from noria.chain.findings import Finding, Ignored, Known
 from noria.chain.import_queue import BLOCKS_MAX, COPIES_MAX, PER_SOURCE_MAX, Arrival, ImportQueue, Missing
 from noria.chain.payload_body import check_body
 from noria.chain.under_way import UnderWay
-from noria.consensus.blocks import Block, decode_block, encode_block, make_block, signed
+from noria.consensus.blocks import Block, decode_block, encode_block, signed
 from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
 from noria.consensus.validity import Accepted, PayloadBodyMismatch, Rejected
 from noria.primitives import rlp
 from noria.primitives.types import BlsSignature, Hash32
-from tests.chain.drawn import PARAMETERS, FakeKey, Node, address, chain_of, fast_network, running, sent
+from tests.chain.drawn import (
+    PARAMETERS,
+    FakeKey,
+    Node,
+    address,
+    chain_of,
+    fast_network,
+    running,
+    sent,
+    with_payload_header,
+)
 from tests.virtual_time import run_virtually
 
 
@@ -65,20 +75,7 @@ def with_body(block: Block, transactions: list[rlp.RlpItem]) -> bytes:
 
 def with_header(node: Node, block: Block, field: int, value: bytes) -> Block:
     """A block of the same proposer for the same slot, whose payload's header says something else."""
-    header, *rest = decoded(block.payload)
-    assert isinstance(header, list)
-    header[field] = value
-    made = make_block(
-        slot=block.header.slot,
-        parent_root=block.header.parent_root,
-        proposer=block.header.proposer,
-        vrf_proof=block.header.vrf_proof,
-        certificate=block.certificate,
-        votes=block.votes,
-        evidence=block.evidence,
-        payload=rlp.encode([header, *rest]),
-        signature=BlsSignature(bytes(96)),
-    )
+    made = with_payload_header(block, field, value)
     number = next(n for n in range(10) if address(n) == block.header.proposer)
     return signed(made, FakeKey(number).sign(made.root(node.chain.rules.genesis_root)))
 

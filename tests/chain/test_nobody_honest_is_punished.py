@@ -52,8 +52,8 @@ from noria.consensus.votes import (
 from noria.primitives.hashes import blake3
 from noria.primitives.types import Address, BlsSignature, Hash32
 from tests.chain.drawn import PARAMETERS, FakeKey, Node, address, fast_network, state_of
+from tests.chain.mortal import NEVER, Mortal
 from tests.chain.network_machine import NetworkMachine, WatchedNode
-from tests.chain.test_any_kill import NEVER
 from tests.consensus.world import FAKE
 
 MINERS, ADVERSARY = 4, 3
@@ -196,7 +196,7 @@ class Accusations(NetworkMachine):
         """In which the adversary has signed a block."""
 
     @property
-    def adversary(self) -> WatchedNode:
+    def adversary(self) -> Mortal:
         return self.nodes[ADVERSARY]
 
     @initialize()

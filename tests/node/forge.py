@@ -16,7 +16,7 @@ from eth_account import Account
 from noria.chain.block_tree import BlockTree
 from noria.chain.chain_service import ChainService
 from noria.consensus.alarms import Alarm, alarm_message, encode_alarm
-from noria.consensus.blocks import Block, decode_block, encode_block, make_block, signed
+from noria.consensus.blocks import Block, decode_block, encode_block, signed
 from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
 from noria.consensus.slashing import (
     AttributedVote,
@@ -58,7 +58,7 @@ from noria.network.peer_lists import encode_peers_request
 from noria.primitives import rlp
 from noria.primitives.types import Address, BlsSignature, Hash32
 from noria.work.ids import blob_id, program_id
-from tests.chain.drawn import PARAMETERS, PROGRAM, FakeKey, address
+from tests.chain.drawn import PARAMETERS, PROGRAM, FakeKey, address, with_payload_header
 from tests.market.miner.world import DOMAIN, SESSION
 from tests.node.networked import TOPICS
 from tests.work.modules import ECHO, large
@@ -277,24 +277,7 @@ class Forge:
 
     def with_header(self, block: Block, field: int, value: bytes) -> Block:
         """The same block with another value in its payload's header, signed anew."""
-        decoded = rlp.decode(block.payload, max_bytes=16 << 20)
-        assert isinstance(decoded, list)
-        header, *rest = decoded
-        assert isinstance(header, list)
-        payload = rlp.encode([[*header[:field], value, *header[field + 1 :]], *rest])
-        return self.signed(
-            make_block(
-                slot=block.header.slot,
-                parent_root=block.header.parent_root,
-                proposer=block.header.proposer,
-                vrf_proof=block.header.vrf_proof,
-                certificate=block.certificate,
-                votes=block.votes,
-                evidence=block.evidence,
-                payload=payload,
-                signature=BlsSignature(bytes(96)),
-            )
-        )
+        return self.signed(with_payload_header(block, field, value))
 
     def cursed(self, chance: random.Random, count: int) -> list[bytes]:
         """A block whose payload gives another state than it says, and blocks that follow it."""
