@@ -138,8 +138,9 @@ def test_where_the_record_is_lost_no_source_is_below_one_that_may_have_been_vote
     # Nobody has voted from anything but genesis: a network that begins late can vote.
     assert without_record(BLOCKS, FINAL, 7) == OwnRecord()
     assert without_record(knows(3), FINAL, 7) == OwnRecord(source_epoch=3)
-    # A checkpoint of this epoch was not justified yet when the record was lost.
-    assert without_record(knows(8), FINAL, 7) == OwnRecord(source_epoch=6)
+    # No vote for a target before epoch 7 can have had a later source.
+    assert without_record(knows(8), FINAL, 7) == OwnRecord(source_epoch=5)
+    assert without_record(knows(8), FINAL, 1) == OwnRecord()
     assert decide(record=without_record(knows(1), FINAL, 3)) == Abstain(Reason.WOULD_BE_SLASHABLE)
 
 

@@ -207,6 +207,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "MinerService._assigned": of(miner_service, "ASSIGNED_MAX"),
     "Places._live": of(places, "PLACES_MAX"),
     "Places._at": of(places, "PLACES_MAX"),
+    "Places._releasing": of(places, "PLACES_MAX"),
     "Places._tasks": of(places, "PLACES_MAX", times=2),
     "Workshop._sessions": of(places, "PLACES_MAX"),
     "Workshop._tasks": lambda owner, house: owner.workers * 2,

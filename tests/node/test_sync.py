@@ -88,6 +88,7 @@ class Chain:
         self.nodes: dict[Hash32, BlockNode] = {}
         self.tree = self
         self.final = Checkpoint(1, root_of(blocks[final - 1]) if final else GENESIS)
+        self.slot = 10**9
         self.disliked = ""
         self.liked, self.liked_from = "", 0
         self.wanted: Any = None
@@ -361,6 +362,59 @@ def test_a_shorter_chain_that_is_the_better_one_is_found(last: int) -> None:
     run_virtually(story())
 
 
+def test_who_says_to_be_far_ahead_does_not_hide_a_shorter_chain_that_is_the_better_one() -> None:
+    async def story() -> None:
+        chain = Chain(forked(TRUNK, 150, 400, "own"))
+        chain.liked, chain.liked_from = "trunk", 290
+        world = World(chain)
+        for number in range(8):
+            # Whoever is first fails before the others, whose turn comes then.
+            world.peer(forked(TRUNK, 150, 400, "own"), claim=10**6).delay = 9.0 + number / 10
+        world.peer(TRUNK[:300])
+        await world.start()
+        begun = asyncio.get_running_loop().time()
+        while chain.head.root != root_of(TRUNK[299]):
+            assert asyncio.get_running_loop().time() - begun < 8 * 25
+            await asyncio.sleep(0.1)
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
+def test_a_peer_that_says_now_this_and_now_that_is_not_asked_all_the_time() -> None:
+    async def story() -> None:
+        chain = Chain(TRUNK[:400])
+        world = World(chain)
+        bad, honest = world.peer(TRUNK[:400], claim=10**6), world.peer(TRUNK[:400])
+        given, claims = bad.part, [10**6]
+        bad.claim = lambda: claims[-1]
+
+        def flip(first: int, count: int) -> Sequence[bytes]:
+            # Something that follows nothing, so that all of its chain is asked for; then a head that is here.
+            if first > 400:
+                return unlinked(first, count)
+            claims.append(400 if claims[-1] != 400 else 10**6 + len(claims))
+            return given(first, count)
+
+        bad.part = flip
+
+        async def tell() -> None:
+            while True:
+                await asyncio.sleep(0.2)
+                await world.sync._ask_status(bad.name)
+
+        await world.start()
+        telling = asyncio.create_task(tell())
+        await world.run(5 * REST_SECONDS)
+        telling.cancel()
+        assert len(bad.asked) < 90
+        honest.chain = TRUNK[:900]
+        assert await world.run(120, until=900) < 100
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
 @pytest.mark.parametrize("claim", [90, 120, 150])
 def test_a_peer_whose_head_never_comes_costs_few_requests(claim: int) -> None:
     async def story() -> None:
@@ -583,7 +637,8 @@ def test_a_node_is_level_when_it_has_what_its_peers_have(bootstrap: tuple[str, .
     async def story() -> None:
         chain = Chain(TRUNK[:150])
         world = World(chain)
-        node: Any = SimpleNamespace(sync=world.sync, config=SimpleNamespace(bootstrap=bootstrap))
+        config = SimpleNamespace(bootstrap=bootstrap, mdns=False)
+        node: Any = SimpleNamespace(sync=world.sync, config=config)
         # Who knows nobody is level only if it is to know nobody.
         assert FullNode._is_level(node) is not bool(bootstrap)
         peer = world.peer(TRUNK)
@@ -592,6 +647,32 @@ def test_a_node_is_level_when_it_has_what_its_peers_have(bootstrap: tuple[str, .
         assert not FullNode._is_level(node)
         await world.run(100, until=1_000)
         assert FullNode._is_level(node)
+        # A head that is not here, however low, may tell of something.
+        other = world.peer(forked(TRUNK, 150, 300, "other"))
+        await world.sync._ask_status(other.name)
+        assert (FullNode._is_level(node), world.sync.is_behind) == (False, False)
+        await world.run(2 * STATUS_SECONDS + 5)
+        assert FullNode._is_level(node)
+        config.bootstrap, config.mdns = (), True
+        assert FullNode._is_level(node)
+        await world.sync.stop()
+
+
+def test_who_has_the_newest_blocks_waits_for_nobody_who_says_that_there_are_more() -> None:
+    async def story() -> None:
+        chain = Chain(TRUNK[:150])
+        world = World(chain)
+        for _ in range(8):
+            world.peer(TRUNK, claim=10**6).delay = 9.0
+        await world.start()
+        node: Any = SimpleNamespace(sync=world.sync, chain=chain)
+        waiting = asyncio.create_task(FullNode._caught_up(node, 5.0))
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        chain.slot = chain.head.node.slot + sync_module.TIP_SLOTS
+        async with asyncio.timeout(2):
+            await waiting
+        assert world.sync.is_behind
         await world.sync.stop()
 
     run_virtually(story())

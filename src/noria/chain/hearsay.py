@@ -344,11 +344,15 @@ class Hearsay:
 
     async def _forget_evidence(self, final: KnownBlock) -> None:
         rules, chain = self._chain.rules, self._chain
-        view = chain.tree.view(final.root)
-        if view is None:
-            return
+        views = [chain.tree.view(root) for root in (final.root, chain.head.root)]
         now = epoch_of(rules.parameters, chain.slot)
-        stale = await chain.importer.thread(
-            self.evidence.stale, rules.parameters, rules.scheme, rules.genesis_root, view.state, now
-        )
-        self.evidence.forget(stale)
+        # Who has registered since is known at the head alone.
+        stale = [
+            await chain.importer.thread(
+                self.evidence.stale, rules.parameters, rules.scheme, rules.genesis_root, view.state, now
+            )
+            for view in views
+            if view is not None
+        ]
+        if len(stale) == len(views):
+            self.evidence.forget(set(stale[0]).intersection(*stale[1:]))

@@ -23,7 +23,7 @@ from noria.chain.own_work import OwnWork, OwnWorkError
 from noria.chain.slot_start import finality_with, slot_start, snapshot_of
 from noria.consensus.blocks import Block, encode_block, make_block, signed
 from noria.consensus.certificate import Certificate, CertificateError, named_receipt
-from noria.consensus.finality import enter_epoch
+from noria.consensus.finality import Tally, enter_epoch
 from noria.consensus.lottery import after_block, draw, eta_for, vrf_message, wins
 from noria.consensus.payloads import read_payload_header
 from noria.consensus.sent_block import SentBlock, encode_sent_block
@@ -39,6 +39,7 @@ from noria.consensus.voting import (
     WouldBeSlashable,
     decide_vote,
     due_tally,
+    latest_source,
     without_record,
 )
 from noria.consensus.weight import SnapshotRow
@@ -48,6 +49,8 @@ from noria.primitives.types import Address, BlsSignature, Hash32
 BUILD_SHARE: Final = 0.3
 """Of a slot: how long transactions are taken into a block."""
 NOT_LEVEL: Final = "what was voted for before is not known until this node has what its peers have"
+COMING_EPOCHS: Final = 2
+"""How long a miner without a journal waits for what others have where nothing new is justified."""
 _NO_SIGNATURE: Final = BlsSignature(bytes(96))
 
 _log = structlog.get_logger(__name__)
@@ -118,7 +121,7 @@ class Miner:
         Of its payloads, at most 32 bytes.
     is_level
         Whether this node has what its peers have. Asked before the first vote under a journal that is younger
-        than the chain: what was voted for before is told by the blocks, if they are here.
+        than the chain, where nothing has been justified since: what was voted for before the blocks tell.
     """
 
     def __init__(
@@ -182,10 +185,10 @@ class Miner:
         head = chain.head
         if epoch <= self._decided_epoch or head.node.slot > slot or epoch < self._journal.first_vote_epoch:
             return None
-        if self._journal.is_new and not self._is_level():
+        tally = due_tally(parameters, head.root, head.node.slot, head.state.finality, epoch)
+        if tally is not None and self._may_surround(tally):
             self._reason = NOT_LEVEL
             return None
-        tally = due_tally(parameters, head.root, head.node.slot, head.state.finality, epoch)
         voter = False
         if tally is not None:
             view = chain.tree.view(head.root)
@@ -219,6 +222,17 @@ class Miner:
         self._reason = ""
         await self._send_vote(vote)
         return vote
+
+    def _may_surround(self, tally: Tally) -> bool:
+        """Tell whether this may surround a vote of which neither journal nor blocks tell.
+
+        Other chains than the longest take some time to come.
+        """
+        journal = self._journal
+        first = journal.first_vote_epoch
+        if not journal.is_new or tally.source.epoch >= latest_source(first):
+            return False
+        return tally.target.epoch < first + COMING_EPOCHS or not self._is_level()
 
     def _record(self) -> OwnRecord:
         """Return what was signed, or, before the first vote under a new journal, may have been."""

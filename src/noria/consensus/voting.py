@@ -171,9 +171,9 @@ def due_tally(
 def without_record(blocks: Blocks, final: Checkpoint, before_epoch: int) -> OwnRecord:
     """Return what a miner must suppose of its votes where the record of them is lost (protocol 4.7, 4.8).
 
-    Every earlier vote's target, and so its source, is of an epoch before the present one, and every source is
-    a justified checkpoint that the miner knew. A first vote from the highest one that is known, or from as
-    late an epoch, surrounds none of them, and those after it do not either.
+    Every earlier vote's target is of an epoch before `before_epoch`, and its source of one before that: see
+    `latest_source`. Every source is a justified checkpoint that the miner knew, too: a first vote from the
+    highest one that is known surrounds none of them either, if that is known here which was known then.
 
     Parameters
     ----------
@@ -183,7 +183,12 @@ def without_record(blocks: Blocks, final: Checkpoint, before_epoch: int) -> OwnR
         The first epoch whose vote is certain not to have been signed.
     """
     known = highest_justified(blocks, final, ()).epoch
-    return OwnRecord(source_epoch=min(known, max(before_epoch - 1, 0)))
+    return OwnRecord(source_epoch=min(known, latest_source(before_epoch)))
+
+
+def latest_source(before_epoch: int) -> int:
+    """Return the latest source that a vote for a target before an epoch can have (protocol 4.7)."""
+    return max(before_epoch - 2, 0)
 
 
 def unsettled_ancestors(blocks: Blocks, final: Checkpoint, target: Hash32) -> frozenset[Hash32]:

@@ -306,7 +306,7 @@ class FullNode:
 
     def _is_level(self) -> bool:
         """Tell whether this node has what its peers have; without any only who needs none has."""
-        return bool(self.sync.peers or not self.config.bootstrap) and not self.sync.is_behind
+        return bool(self.sync.peers or not (self.config.bootstrap or self.config.mdns)) and self.sync.has_all
 
     def _begin_mining(self, miner: Miner, stack: AsyncExitStack) -> None:
         self.miner = miner
@@ -327,13 +327,13 @@ class FullNode:
         await miner.run()
 
     async def _caught_up(self, patience_seconds: float) -> None:
-        """Wait until no peer is known to be ahead, as long as something comes now and then.
+        """Wait until no peer is known to be ahead, or the head is new, as long as something comes.
 
         Where all who are ahead have just failed, they are waited for once: they may be the only ones.
         """
         loop = asyncio.get_running_loop()
         height, until, may_rest = -1, 0.0, True
-        while not self.sync.peers or self.sync.is_behind:
+        while not self.sync.peers or (self.sync.is_behind and not self.sync.is_at_tip):
             now = loop.time()
             if self.chain.head.node.height != height:
                 height, until, may_rest = self.chain.head.node.height, now + patience_seconds, True

@@ -84,6 +84,13 @@ class PeerHeads:
         if peer in self._peers:
             self._peers[peer] = self._peers.pop(peer)
 
+    def follow(self, peer: PeerId) -> None:
+        """Take note that a peer is asked for all of its chain now: next time after all others."""
+        known = self._peers.pop(peer, None)
+        if known is not None:
+            known.awaited, known.awaited_since = known.status, self._now()
+            self._peers[peer] = known
+
     def has_helped(self, peer: PeerId) -> None:
         """Take note that a peer has brought this node on."""
         if peer in self._peers:
@@ -110,15 +117,14 @@ class PeerHeads:
         """Return the highest of these."""
         return max(self.heights().values(), default=0)
 
-    def claimed_height(self) -> int:
-        """Return how high peers say they are, also who rests: who fails once may be the only one ahead."""
+    def claimed(self) -> list[int]:
+        """Return the heights of heads that are not here, also of who rests: it may be alone ahead."""
         now = self._now()
-        believed = (
+        return [
             peer.status.head_height
             for peer in self._peers.values()
             if (peer.rests_until <= now or peer.in_vain < IN_VAIN_MAX) and self._is_news(peer.status)
-        )
-        return max(believed, default=0)
+        ]
 
     def is_apart(self, peer: PeerId) -> bool:
         """Tell whether a peer's chain does not come block by block: it may be a long one, and the better one.

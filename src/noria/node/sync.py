@@ -69,6 +69,8 @@ DISAPPOINTMENT: Final = -10.0
 """Score of a peer that does not send what it says it has."""
 CLOCK_SHARE: Final = 0.5
 """Of a slot: how far this clock may differ from most peers' before the operator is told."""
+TIP_SLOTS: Final = 5
+"""How old a head may be that is taken for the newest."""
 PAUSE_SECONDS: Final = 1.0
 """After a round that led nowhere."""
 
@@ -144,12 +146,22 @@ class Sync:
     @property
     def goal(self) -> int:
         """The highest height that a peer has claimed for a block that is not here, at least the head's."""
-        return max(self._heads.claimed_height(), self._chain.head.node.height)
+        return max([self._chain.head.node.height, *self._heads.claimed()])
 
     @property
     def is_behind(self) -> bool:
         """Whether some peer says that it is further, with what is not here, and was not asked in vain."""
-        return self._heads.claimed_height() > self._chain.head.node.height
+        return self.goal > self._chain.head.node.height
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the head of each peer is here, of those that were not asked in vain for it."""
+        return not self._heads.claimed()
+
+    @property
+    def is_at_tip(self) -> bool:
+        """Whether the head is so new that there is little more than it, whatever peers say."""
+        return self._chain.slot - self._chain.head.node.slot <= TIP_SLOTS
 
     @property
     def is_resting(self) -> bool:
@@ -312,12 +324,25 @@ class Sync:
         heights, head = self._heads.heights(), self._chain.head
         if branch is not None and branch.peer in heights:
             return branch
-        # One block more is on its way by gossip, most of the time.
-        if max(heights.values(), default=0) > head.node.height + 1:
-            return _Branch(None, head.root, head.node.height)
-        return next((self._from_final(peer) for peer in heights if self._heads.is_apart(peer)), None)
+        if branch is not None and branch.peer is not None and not self._is_whole(branch):
+            # It says something else now than what it was followed for.
+            self._heads.rest(branch.peer)
+        # In this order, in which who has failed comes last: else some could keep others from being asked.
+        for peer, height in heights.items():
+            # One block more is on its way by gossip, most of the time.
+            if height > head.node.height + 1:
+                return _Branch(None, head.root, head.node.height)
+            if self._heads.is_apart(peer):
+                return self._from_final(peer)
+        return None
+
+    def _is_whole(self, branch: _Branch) -> bool:
+        """Tell whether a branch is a peer's up to its head."""
+        status = self.peers.get(branch.peer) if branch.peer is not None else None
+        return status is not None and status.head_root == branch.root
 
     def _from_final(self, peer: PeerId) -> _Branch:
+        self._heads.follow(peer)
         return _Branch(peer, self._chain.tree.final.root, self._heads.final_height)
 
     async def _relax(self) -> None:

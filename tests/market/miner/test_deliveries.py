@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ async def test_a_place_has_a_quarter_of_all_bytes(here: Deliveries) -> None:
     await bring(here, FIRST, b"a" * (200 << 10))
     with pytest.raises(Declined, match=r"^busy: this job has more than 262144 bytes"):
         await bring(here, FIRST, b"b" * (100 << 10))
+    here.let_go(FIRST)
     here.release(FIRST)
     here.begin(FIRST)
     await bring(here, FIRST, b"b" * (100 << 10))
@@ -92,6 +94,7 @@ async def test_what_arrives_while_its_place_is_let_go_is_not_held(
     def late(*arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
         found = real(*arguments, **options)
+        here.let_go(FIRST)
         here.release_inputs(FIRST)
         return found
 
@@ -103,6 +106,38 @@ async def test_what_arrives_while_its_place_is_let_go_is_not_held(
     assert len(holders(here, b"there already")) == 1
     assert FIRST not in here._here
     assert not here._locks.keys() & {FIRST}
+
+
+async def test_what_arrives_when_its_place_has_its_next_turn_does_not_count_there(
+    here: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = here._store.put
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        found = real(*arguments, **options)
+        here.let_go(FIRST)
+        here.release_inputs(FIRST)
+        here.begin(FIRST)
+        return found
+
+    monkeypatch.setattr(here._store, "put", late)
+    with pytest.raises(Declined, match=r"^busy: this job has been taken on anew"):
+        await bring(here, FIRST, b"late")
+    assert (holders(here, b"late"), here._here[FIRST], here._bytes(FIRST)) == ([], {}, 0)
+    await bring(here, FIRST, b"late")
+    assert (len(holders(here, b"late")), here._bytes(FIRST)) == (1, 4)
+
+
+async def test_two_that_name_a_blob_at_once_where_there_is_room_for_one_both_have_it(
+    here: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.begin(SECOND)
+    await bring(here, SECOND, b"shared")
+    monkeypatch.setattr(module, "BLOBS_MAX", 1)
+    assert await asyncio.gather(*(here.hold(FIRST, blob_id(b"shared")) for _ in range(2))) == [6, 6]
+    assert len(holders(here, b"shared")) == 2
+    assert here._bytes(FIRST) == 6
 
 
 async def test_a_place_that_was_never_begun_can_put_nothing(here: Deliveries) -> None:

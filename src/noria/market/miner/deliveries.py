@@ -102,8 +102,7 @@ class Deliveries:
         Declined
             ``malformed`` where it is none, ``busy`` where there is no room, ``closed`` if the place is gone.
         """
-        if place not in self._here:
-            raise _let_go()
+        here = self._held_for(place)
         if request.kind not in ("input", "program"):
             raise Declined("malformed", f"a blob is of kind input or program, not {request.kind!r:.40}")
         is_program = request.kind == "program"
@@ -112,17 +111,17 @@ class Deliveries:
         try:
             # Pieces of one place come one after the other.
             async with self._locks.setdefault(place, asyncio.Lock()):
-                return await self._put(place, request, programs)
+                return await self._put(place, here, request, programs)
         except (BlobStoreError, OSError) as error:
             raise _no_room(error) from None
 
-    async def _put(self, place: int, request: Put, programs: Set[bytes]) -> Stored:
+    async def _put(self, place: int, here: dict[bytes, int], request: Put, programs: Set[bytes]) -> Stored:
         is_program = request.kind == "program"
         if is_program:
-            here = await asyncio.to_thread(self.program, ProgramId(Hash32(request.blob))) is not None
+            is_here = await asyncio.to_thread(self.program, ProgramId(Hash32(request.blob))) is not None
         else:
-            here = await self.hold(place, request.blob) is not None
-        if here:
+            is_here = await self.hold(place, request.blob) is not None
+        if is_here:
             return Stored(request.size, True)
         self._check_room(place, request.size)
         partial = self._partials / f"{place}-{request.blob.hex()}"
@@ -138,15 +137,22 @@ class Deliveries:
             await asyncio.to_thread(self._keep_program, name, data, programs)
         else:
             await asyncio.to_thread(self._store.put, data, holder=_holder(place))
-            await self._note_held(place, name, data)
+            await self._note_held(place, here, name, data)
         await asyncio.to_thread(partial.unlink, missing_ok=True)
         return Stored(len(data), True)
 
     def _check_room(self, place: int, size: int) -> None:
         if self._bytes(place) + size > self._place_bytes_max:
             raise Declined("busy", f"this job has more than {self._place_bytes_max} bytes of blobs here")
-        if len(self._here.get(place, ())) >= BLOBS_MAX:
+        if len(self._held_for(place)) >= BLOBS_MAX:
             raise Declined("busy", f"this job has {BLOBS_MAX} blobs here")
+
+    def _held_for(self, place: int) -> dict[bytes, int]:
+        """Return the lengths of what a place has here in its present turn."""
+        here = self._here.get(place)
+        if here is None:
+            raise Declined("closed", "this miner has let the job go")
+        return here
 
     def _bytes(self, place: int) -> int:
         return self._here_bytes[place] + self._outputs.total(place)
@@ -155,12 +161,12 @@ class Deliveries:
         """Tell whether more units of a place may begin: its long outputs are within its share, or taken."""
         return not self._outputs.total(place) or self._bytes(place) < self._place_bytes_max
 
-    async def _note_held(self, place: int, blob: bytes, data: bytes) -> None:
+    async def _note_held(self, place: int, here: dict[bytes, int], blob: bytes, data: bytes) -> None:
         """Count a blob that is held for the place, or let it go where the place was let go meanwhile."""
-        here = self._here.get(place)
-        if here is None:
+        if place not in self._here:
             await asyncio.to_thread(self._store.unpin, BlobId(Hash32(blob)), _holder(place))
-            raise _let_go()
+        if self._held_for(place) is not here:
+            raise Declined("busy", "this job has been taken on anew meanwhile")
         if blob not in here:
             here[blob] = len(data)
             self._here_bytes[place] += len(data)
@@ -180,21 +186,23 @@ class Deliveries:
 
     async def hold(self, place: int, blob: bytes) -> int | None:
         """Hold a blob for the place if it is here; return its length, None if it is not."""
-        known = self._here.get(place, {}).get(blob)
-        if known is not None:
-            return known
+        here = self._held_for(place)
+        if blob in here:
+            return here[blob]
         try:
             data = await asyncio.to_thread(self._hold, place, BlobId(Hash32(blob)))
         except BlobMissing:
             return None
         except BlobStoreError as error:
             raise _no_room(error) from None
+        if blob in here:
+            return here[blob]
         try:
             self._check_room(place, len(data))
         except Declined:
             await asyncio.to_thread(self._store.unpin, BlobId(Hash32(blob)), _holder(place))
             raise
-        await self._note_held(place, blob, data)
+        await self._note_held(place, here, blob, data)
         return len(data)
 
     def _hold(self, place: int, blob: BlobId) -> bytes:
@@ -311,6 +319,12 @@ class Deliveries:
 
     # ------------------------------------------------------------ ends
 
+    def let_go(self, place: int) -> None:
+        """Take nothing more for a place, whose blobs are about to be released. On the loop."""
+        self._here.pop(place, None)
+        self._here_bytes.pop(place, None)
+        self._locks.pop(place, None)
+
     def release(self, place: int) -> None:
         """Let go of everything of a place. Writes the disk; any thread."""
         self.release_inputs(place)
@@ -318,9 +332,6 @@ class Deliveries:
 
     def release_inputs(self, place: int) -> None:
         """Let go of what a place has put. Writes the disk; any thread."""
-        self._here.pop(place, None)
-        self._here_bytes.pop(place, None)
-        self._locks.pop(place, None)
         self._store.release(_holder(place))
         for path in self._partials.glob(f"{place}-*"):
             path.unlink(missing_ok=True)
@@ -352,10 +363,6 @@ def _append(partial: Path, request: Put, folder: Path) -> int:
 def _read(partial: Path, size: int) -> bytes:
     with partial.open("rb") as file:
         return file.read(size)
-
-
-def _let_go() -> Declined:
-    return Declined("closed", "this miner has let the job go")
 
 
 def _no_room(error: Exception) -> Declined:

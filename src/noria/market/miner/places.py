@@ -101,6 +101,7 @@ class Places:
         self.problem = ""
         self._live: dict[int, Live] = {}
         self._at: dict[tuple[int, int], Live] = {}
+        self._releasing: dict[int, asyncio.Task[None]] = {}
         self._next_id = 1
         self._tasks = BackgroundTasks("market places")
 
@@ -166,6 +167,8 @@ class Places:
         session = Session(
             record, job, place, self._signing, pinned=ProgramId(Hash32(record.program)) in self._pinned
         )
+        if (releasing := self._releasing.get(record.id)) is not None:
+            await asyncio.wait([releasing])
         session.turn = self._deliveries.begin(record.id)
         batches = await self._journal.batches(record.id)
         settler = Settler(
@@ -275,8 +278,17 @@ class Places:
         for unit in session.cancel(list(session.units), "cancelled", "this miner works for other jobs"):
             self.shop.stop(unit)
         self.release(session)
+        place = session.record.id
+        self._deliveries.let_go(place)
+        # Whoever has asked for the room may not wait so long; it is done all the same.
+        releasing = self._tasks.spawn(self._release_inputs(place))
+        self._releasing[place] = releasing
+        releasing.add_done_callback(lambda _: self._releasing.pop(place, None))
+        await asyncio.shield(releasing)
+
+    async def _release_inputs(self, place: int) -> None:
         with suppress(BlobStoreError):
-            await asyncio.to_thread(self._deliveries.release_inputs, session.record.id)
+            await asyncio.to_thread(self._deliveries.release_inputs, place)
 
     def _leave(self, live: Live) -> None:
         record = live.session.record
@@ -343,6 +355,7 @@ class Places:
                     self.shop.fill()
             await asyncio.sleep(PAUSE_SECONDS)
         # In this order: it is not taken on again before everything is let go.
+        self._deliveries.let_go(session.record.id)
         await asyncio.to_thread(self._release_blobs, session.record.id)
         self._leave(live)
 
