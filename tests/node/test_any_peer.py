@@ -55,7 +55,7 @@ from noria.network import blobs, peer_exchange
 from noria.network.config import TransportLimits
 from noria.network.peers import PeerEventKind
 from noria.network.transport import Verdict
-from noria.node import gossip, sync
+from noria.node import gossip, peer_heads, sync
 from noria.primitives import line_budget
 from noria.primitives.background import BackgroundTasks, cancel_all
 from tests.chain.drawn import PARAMETERS, agree
@@ -184,6 +184,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "Gossip._heard": of(gossip, "HEARD_MAX"),
     "Gossip._tasks": of(gossip, "SENDING_MAX", more=1),
     "Gossip.counts": at_most(len(GOSSIP) * 40),
+    "PeerHeads._gone": of(peer_heads, "GONE_MAX"),
     "PeerHeads._peers": lambda owner, house: connected_lately(house),
     "Sync._clocks": connections_and(1),
     "Sync._missing": of(sync, "MISSING_MAX"),

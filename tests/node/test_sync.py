@@ -729,6 +729,27 @@ def test_a_peer_that_fails_now_and_then_is_believed_as_long_as_it_helps() -> Non
     run_virtually(story())
 
 
+def test_who_goes_and_comes_back_is_no_better_than_before() -> None:
+    async def story() -> None:
+        world = World(Chain(TRUNK[:150]))
+        bad = world.peer(TRUNK[:150], claim=10**6)
+        await world.start()
+        await world.run(2 * REST_SECONDS + 10)
+        behind = 0
+        for _ in range(100):
+            world.transport.tell(PeerEventKind.DISCONNECTED, bad.name)
+            await asyncio.sleep(0.1)
+            assert world.sync.peers == {}
+            world.transport.tell(PeerEventKind.IDENTIFIED, bad.name)
+            await asyncio.sleep(1.9)
+            behind += world.sync.is_behind
+        # It is believed while it is asked again, once a minute.
+        assert (behind <= 4, world.sync.goal) == (True, 150)
+        await world.sync.stop()
+
+    run_virtually(story())
+
+
 def test_a_node_one_block_behind_does_not_wait_long() -> None:
     """Where a whole network has stopped, somebody must go on."""
 

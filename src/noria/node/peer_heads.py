@@ -17,6 +17,8 @@ APART_SECONDS: Final = 15.0
 """How long a peer's head is waited for before the peer is asked for its chain, however short that is."""
 IN_VAIN_MAX: Final = 2
 """Rests of a peer that has brought nothing, from which on what it says counts for nothing while it rests."""
+GONE_MAX: Final = 256
+"""Peers that have gone and of which is remembered how they have failed: coming back makes nobody new."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class PeerHeads:
     def __init__(self, chain: ChainService) -> None:
         self._chain = chain
         self._peers: dict[PeerId, _Peer] = {}
+        self._gone: dict[PeerId, tuple[float, int]] = {}
+        """Until when they rest, and how often they have failed."""
 
     @property
     def statuses(self) -> dict[PeerId, PeerStatus]:
@@ -56,19 +60,25 @@ class PeerHeads:
         """Take note of what a peer says; return whether it may have something that this node lacks."""
         known = self._peers.get(peer)
         if known is None:
-            known = self._peers[peer] = _Peer(status, status, self._now())
+            known = _Peer(status, status, self._now(), *self._gone.pop(peer, (0.0, 0)))
+            self._peers[peer] = known
         known.status = status
         if not self._is_news(status) or not self._is_news(known.awaited):
             known.awaited, known.awaited_since = status, self._now()
         return status.head_height > self._chain.head.node.height or self.is_apart(peer)
 
     def forget(self, peer: PeerId) -> None:
-        """Forget a peer that has gone."""
-        self._peers.pop(peer, None)
+        """Forget a peer that has gone, but not how it has failed."""
+        known = self._peers.pop(peer, None)
+        if known is not None and known.in_vain:
+            self._gone[peer] = known.rests_until, known.in_vain
+            while len(self._gone) > GONE_MAX:
+                del self._gone[next(iter(self._gone))]
 
     def keep(self, present: Collection[PeerId]) -> None:
         """Forget whoever is not present."""
-        self._peers = {peer: known for peer, known in self._peers.items() if peer in present}
+        for peer in [peer for peer in self._peers if peer not in present]:
+            self.forget(peer)
 
     def rest(self, peer: PeerId) -> None:
         """Ask others for ranges meanwhile, and all others first after that: else some would take turns."""
