@@ -150,7 +150,9 @@ class FakeChain:
         if tx.nonce < self._mined(tx.sender):
             raise TransactionRefused("nonce too low")
         known = self.waiting.get((tx.sender, tx.nonce))
-        if known is not None and known.hash != tx.hash:
+        if known is not None and known.hash == tx.hash:
+            return Hash32(tx.hash)
+        if known is not None:
             for new, old in (
                 (tx.max_fee_per_gas, known.max_fee_per_gas),
                 (tx.max_priority_fee_per_gas, known.max_priority_fee_per_gas),

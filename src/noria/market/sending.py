@@ -261,9 +261,14 @@ class TransactionSender:
             await self._send_dropped(deadline)
             if pending.lost is not None:
                 return
+            waited = head.number - pending.sent_block
+            if waited > 0:
+                # Another one with its nonce may be in a block: this must not take until it looks stuck.
+                pending.lost = await self._replaced(pending, deadline)
+            if pending.lost is not None:
+                return
             tip = await self._patiently(self._access.tip, deadline)
             too_little = pending.fee < head.base_fee + tip or pending.tip < tip
-            waited = head.number - pending.sent_block
             if pending.bumps >= BUMPS_MAX or not (waited >= STUCK_BLOCKS or (too_little and waited > 0)):
                 return
             pending.tip = max(_bumped(pending.tip), tip)
@@ -278,7 +283,6 @@ class TransactionSender:
                 # The former version is still there, or in a block by now.
                 pending.raw = former
                 _log.info("fee.not_raised", transaction=pending.hashes[-1].hex(), reason=str(error))
-                pending.lost = await self._replaced(pending, deadline)
 
     async def _replaced(self, pending: _Pending, deadline: float) -> str | None:
         """Tell why no version of a transaction can come any more: a block has another one with its nonce.
@@ -288,7 +292,8 @@ class TransactionSender:
         try:
             await self._patiently(lambda: self._access.send(pending.raw), deadline)
         except TransactionRefused as error:
-            if await self._result(pending, deadline) is None:
+            is_used = await self._chain_nonce(deadline) > pending.nonce
+            if is_used and await self._result(pending, deadline) is None:
                 self._kept.pop(pending.nonce, None)
                 return f"{error} (another transaction of the account has taken its nonce)"
         return None
