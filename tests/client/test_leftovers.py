@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from noria.client import leftovers
-from noria.client.leftovers import JOBS_MAX, close_leftovers
+from noria.client.leftovers import ATTEMPTS, JOBS_MAX, close_leftovers
 from noria.client.wallet import Wallet
 from noria.market.access import CallReverted, Head
 from noria.market.contracts import Job, JobState, MarketRules, Opened
@@ -54,6 +54,8 @@ class Chain:
         self.job, self.block = job, block
         self.calls: list[str] = []
         self.refuses = False
+        self.taken_back = 0
+        """So many of the next calls are in blocks that are taken back."""
         self.final = 0
         self.opened_in: int | None = None
         self.searched: list[tuple[int, int]] = []
@@ -73,6 +75,9 @@ class Chain:
             raise CallReverted("no")
         self.calls.append(name)
         assert self.job is not None
+        if self.taken_back:
+            self.taken_back -= 1
+            return
         self.job = replace(self.job, state=state, closing_block=self.job.closing_block or self.block)
 
     async def close(self, number: int) -> None:
@@ -123,6 +128,34 @@ async def test_a_job_at_work_is_closed_and_paid_back_later(
     [done] = await close_leftovers(access, WALLET, journal)
     assert (done.state, chain.calls) == ("closed", ["close", "refund"])
     assert await close_leftovers(access, WALLET, journal) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "block", "call", "count"),
+    [
+        (a_job(JobState.ASSIGNED), 20, "close", 1),
+        (a_job(JobState.ASSIGNED), 20, "close", ATTEMPTS),
+        (a_job(JobState.OPEN), 20, "close", ATTEMPTS),
+        (a_job(JobState.OPEN), 80, "refund", ATTEMPTS),
+        (a_job(JobState.CLOSING, closing_block=20), 25, "refund", 1),
+    ],
+)
+async def test_what_a_reorganisation_takes_back_is_not_called_done(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal, job: Job, block: int, call: str, count: int
+) -> None:
+    chain = Chain(job, block)
+    chain.taken_back = count
+    state, calls = await tidy(monkeypatch, journal, chain)
+    assert (state, set(calls)) == ("closing", {call})
+    chain.block = 90
+    access: Any = chain
+    [done] = await close_leftovers(access, WALLET, journal)
+    chain.block = 100
+    assert done.state == "closed" or [
+        each.state for each in await close_leftovers(access, WALLET, journal)
+    ] == ["closed"]
+    assert chain.job is not None
+    assert chain.job.state is JobState.ENDED
 
 
 @pytest.mark.parametrize(

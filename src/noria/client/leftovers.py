@@ -33,6 +33,9 @@ REORGANISED_BLOCKS: Final = 64
 """By so much a job's block may be earlier than the head was when it was sent."""
 JOBS_MAX: Final = 16
 """Jobs in one go: first those that were seen to longest ago, so that none is left out for ever."""
+ATTEMPTS: Final = 3
+"""To end one job, where blocks are taken back."""
+NOT_YET: Final = "the block with its end was taken back: the next command looks again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +119,15 @@ async def _end(access: RpcAccess, chain: JobChain, stored: StoredJob) -> tuple[s
     if job is None:
         return "closed", "it was never opened: nothing is locked", None
     number = job.number
-    if job.state is JobState.OPEN:
+    for _ in range(ATTEMPTS):
+        # A block that is taken back takes the job's end with it.
+        if job.state not in (JobState.OPEN, JobState.ASSIGNED):
+            break
         head = await access.head()
-        if head.number > job.opened_block + ASSIGN_WITHIN_BLOCKS:
+        if job.state is JobState.OPEN and head.number > job.opened_block + ASSIGN_WITHIN_BLOCKS:
             await chain.refund(number)
         else:
             await chain.close(number)
-        job = await read_job(access, number) or job
-    elif job.state is JobState.ASSIGNED:
-        await chain.close(number)
         job = await read_job(access, number) or job
     if job.state is JobState.CLOSING:
         rules = await read_rules(access)
@@ -133,6 +136,9 @@ async def _end(access: RpcAccess, chain: JobChain, stored: StoredJob) -> tuple[s
             last = job.closing_block + rules.close_blocks
             return "closing", f"it is ended; the rest is paid back after block {last}", number
         await chain.refund(number)
+        job = await read_job(access, number) or job
+    if job.state is not JobState.ENDED:
+        return "closing", NOT_YET, number
     return "closed", "it is over, and the rest is paid back", number
 
 
