@@ -56,6 +56,8 @@ class Chain:
         self.refuses = False
         self.taken_back = 0
         """So many of the next calls are in blocks that are taken back."""
+        self.comes_again = False
+        """Whether the first of them is in a block again when the next one is made, which is refused then."""
         self.final = 0
         self.opened_in: int | None = None
         self.searched: list[tuple[int, int]] = []
@@ -77,6 +79,9 @@ class Chain:
         assert self.job is not None
         if self.taken_back:
             self.taken_back -= 1
+            if self.comes_again:
+                self.job = replace(self.job, state=state, closing_block=self.block)
+                raise CallReverted("the job is over")
             return
         self.job = replace(self.job, state=state, closing_block=self.job.closing_block or self.block)
 
@@ -116,6 +121,14 @@ async def tidy(
     [done] = await close_leftovers(access, WALLET, journal)
     assert done.state == journal.jobs()[0].state
     return done.state, chain.calls
+
+
+async def test_what_is_in_a_block_again_is_not_done_twice(
+    monkeypatch: pytest.MonkeyPatch, journal: JobJournal
+) -> None:
+    chain = Chain(a_job(JobState.ASSIGNED))
+    chain.taken_back, chain.comes_again = 1, True
+    assert await tidy(monkeypatch, journal, chain) == ("closing", ["close"])
 
 
 async def test_a_job_at_work_is_closed_and_paid_back_later(

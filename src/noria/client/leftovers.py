@@ -8,7 +8,7 @@ from typing import Final
 
 from noria.client.rpc_access import RpcAccess
 from noria.client.wallet import Wallet
-from noria.market.access import ChainAccessError
+from noria.market.access import CallReverted, ChainAccessError
 from noria.market.contracts import (
     ASSIGN_WITHIN_BLOCKS,
     JOB_MARKET,
@@ -24,7 +24,7 @@ from noria.market.contracts import (
 from noria.market.requester.chain import JobChain
 from noria.market.requester.errors import OPENING_MAY_COME
 from noria.market.requester.journal import JobJournal, JournalError, StoredJob
-from noria.market.sending import TransactionSender
+from noria.market.sending import TransactionReverted, TransactionSender
 from noria.primitives.keys import PrivateKey
 
 LOG_BLOCKS: Final = 50_000
@@ -124,11 +124,16 @@ async def _end(access: RpcAccess, chain: JobChain, stored: StoredJob) -> tuple[s
         if job.state not in (JobState.OPEN, JobState.ASSIGNED):
             break
         head = await access.head()
-        if job.state is JobState.OPEN and head.number > job.opened_block + ASSIGN_WITHIN_BLOCKS:
-            await chain.refund(number)
+        is_late = job.state is JobState.OPEN and head.number > job.opened_block + ASSIGN_WITHIN_BLOCKS
+        try:
+            await (chain.refund if is_late else chain.close)(number)
+        except (CallReverted, TransactionReverted):
+            # What was sent before may be in a block again by now.
+            job = await read_job(access, number) or job
+            if job.state in (JobState.OPEN, JobState.ASSIGNED):
+                raise
         else:
-            await chain.close(number)
-        job = await read_job(access, number) or job
+            job = await read_job(access, number) or job
     if job.state is JobState.CLOSING:
         rules = await read_rules(access)
         head = await access.head()
