@@ -205,6 +205,10 @@ class Market:
                 total += int(place["earnedWei"]) if place["job"] == job else 0
         return total
 
+    def has_redrawn(self) -> bool:
+        """Tell whether a reorganisation has taken places back: what was released there stays unpaid."""
+        return any("place_taken_back" in self.network.log(node).read_text() for node in self.network.nodes)
+
     def start_liar(self, node: NodeEntry, lie: str) -> None:
         """Start a node whose miner lies; it is stopped like any other."""
         command = [

@@ -54,7 +54,8 @@ def everything_ends(market: Market) -> None:
     money = market.wait_money("all is paid", is_all_paid)
     assert set(money.states.values()) == {JobState.ENDED}
     for job, paid in money.paid.items():
-        assert market.earned(job) == paid
+        earned = market.earned(job)
+        assert earned == paid or (earned > paid and market.has_redrawn())
         assert len(money.of(Ended, job)) == 1
 
 
@@ -232,9 +233,10 @@ def test_nodes_and_users_die_in_the_middle(market: Market) -> None:
 
     # What the killed program left is ended by the user's next one.
     [left] = other.tidy(first)
-    assert (left.number, left.state) == (killed_job, "closing")
-    last = int(left.message.rpartition(" ")[2])
-    market.wait_money("the miners have committed", lambda money: money.block > last, first)
+    assert left.number == killed_job
+    if left.state == "closing":
+        last = int(left.message.rpartition(" ")[2])
+        market.wait_money("the miners have committed", lambda money: money.block > last, first)
     for user in (one, other, hasty):
         # A block that pays back may itself be taken back.
         wait_for("nothing is left", lambda user=user: user.tidy(first) == [], 60)  # type: ignore[misc]
