@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -205,9 +206,13 @@ class Market:
                 total += int(place["earnedWei"]) if place["job"] == job else 0
         return total
 
-    def has_redrawn(self) -> bool:
-        """Tell whether a reorganisation has taken places back: what was released there stays unpaid."""
-        return any("place_taken_back" in self.network.log(node).read_text() for node in self.network.nodes)
+    def has_lost_blocks(self) -> bool:
+        """Tell whether a reorganisation has taken several blocks back.
+
+        Places may be drawn anew then, and commits come too late for a job that had been ended.
+        """
+        told = "".join(self.network.log(node).read_text() for node in self.network.nodes)
+        return re.search(r'"depth": ([2-9]|\d\d)', told) is not None
 
     def start_liar(self, node: NodeEntry, lie: str) -> None:
         """Start a node whose miner lies; it is stopped like any other."""

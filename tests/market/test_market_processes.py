@@ -55,7 +55,7 @@ def everything_ends(market: Market) -> None:
     assert set(money.states.values()) == {JobState.ENDED}
     for job, paid in money.paid.items():
         earned = market.earned(job)
-        assert earned == paid or (earned > paid and market.has_redrawn())
+        assert earned == paid or (earned > paid and market.has_lost_blocks())
         assert len(money.of(Ended, job)) == 1
 
 
