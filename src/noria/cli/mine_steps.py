@@ -114,7 +114,7 @@ class Mining:
             elif not full.sync.peers and self._place.bootstrap:
                 asked = list(self._place.bootstrap)
                 tell.wait("peers", f"waiting for peers: {', '.join(asked[:2])}", peers=asked)
-            elif full.sync.is_behind and not full.sync.is_at_tip:
+            elif full.sync.is_far_behind:
                 goal = full.sync.goal
                 tell.wait("sync", f"catching up: at height {at.head_height} of {goal}",
                           height=at.head_height, goal=goal)  # fmt: skip

@@ -33,6 +33,7 @@ REORGANISED_BLOCKS: Final = 64
 """By so much a job's block may be earlier than the head was when it was sent."""
 JOBS_MAX: Final = 16
 """Jobs in one go: first those that were seen to longest ago, so that none is left out for ever."""
+GOES_ON: Final = (JobState.OPEN, JobState.ASSIGNED)
 ATTEMPTS: Final = 3
 """To end one job, where blocks are taken back."""
 NOT_YET: Final = "the block with its end was taken back: the next command looks again"
@@ -114,14 +115,14 @@ async def _end(access: RpcAccess, chain: JobChain, stored: StoredJob) -> tuple[s
             return stored.state, OPENING_MAY_COME, None
         # What used the nonce may be the opening, in a block that came after the search.
         job = await _find(access, stored)
-    if stored.is_alive and (job is None or job.state in (JobState.OPEN, JobState.ASSIGNED)):
+    if stored.is_alive and (job is None or job.state in GOES_ON):
         return stored.state, "its program is about to end it", stored.number
     if job is None:
         return "closed", "it was never opened: nothing is locked", None
     number = job.number
     for _ in range(ATTEMPTS):
         # A block that is taken back takes the job's end with it.
-        if job.state not in (JobState.OPEN, JobState.ASSIGNED):
+        if job.state not in GOES_ON:
             break
         head = await access.head()
         is_late = job.state is JobState.OPEN and head.number > job.opened_block + ASSIGN_WITHIN_BLOCKS
@@ -130,7 +131,7 @@ async def _end(access: RpcAccess, chain: JobChain, stored: StoredJob) -> tuple[s
         except (CallReverted, TransactionReverted):
             # What was sent before may be in a block again by now.
             job = await read_job(access, number) or job
-            if job.state in (JobState.OPEN, JobState.ASSIGNED):
+            if job.state in GOES_ON:
                 raise
         else:
             job = await read_job(access, number) or job

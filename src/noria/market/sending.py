@@ -259,10 +259,8 @@ class TransactionSender:
         """See to it that a transaction without a block is waiting somewhere, and pays enough."""
         async with self._turn_before(deadline):
             await self._send_dropped(deadline)
-            if pending.lost is not None:
-                return
             waited = head.number - pending.sent_block
-            if waited > 0:
+            if pending.lost is None and waited > 0:
                 # Another one with its nonce may be in a block: this must not take until it looks stuck.
                 pending.lost = await self._replaced(pending, deadline)
             if pending.lost is not None:

@@ -333,7 +333,7 @@ class FullNode:
         """
         loop = asyncio.get_running_loop()
         height, until, may_rest = -1, 0.0, True
-        while not self.sync.peers or (self.sync.is_behind and not self.sync.is_at_tip):
+        while not self.sync.peers or self.sync.is_far_behind:
             now = loop.time()
             if self.chain.head.node.height != height:
                 height, until, may_rest = self.chain.head.node.height, now + patience_seconds, True

@@ -159,9 +159,9 @@ class Sync:
         return not self._heads.claimed()
 
     @property
-    def is_at_tip(self) -> bool:
-        """Whether the head is so new that there is little more than it, whatever peers say."""
-        return self._chain.slot - self._chain.head.node.slot <= TIP_SLOTS
+    def is_far_behind(self) -> bool:
+        """Whether it is behind with a head so old that there is more than it, whatever peers say."""
+        return self.is_behind and self._chain.slot - self._chain.head.node.slot > TIP_SLOTS
 
     @property
     def is_resting(self) -> bool:
@@ -324,7 +324,7 @@ class Sync:
         heights, head = self._heads.heights(), self._chain.head
         if branch is not None and branch.peer in heights:
             return branch
-        if branch is not None and branch.peer is not None and not self._is_whole(branch):
+        if branch is not None and branch.peer is not None and not self._is_head_of(branch.peer, branch.root):
             # It says something else now than what it was followed for.
             self._heads.rest(branch.peer)
         # In this order, in which who has failed comes last: else some could keep others from being asked.
@@ -336,10 +336,10 @@ class Sync:
                 return self._from_final(peer)
         return None
 
-    def _is_whole(self, branch: _Branch) -> bool:
-        """Tell whether a branch is a peer's up to its head."""
-        status = self.peers.get(branch.peer) if branch.peer is not None else None
-        return status is not None and status.head_root == branch.root
+    def _is_head_of(self, peer: PeerId, root: Hash32) -> bool:
+        """Tell whether a block is a peer's head."""
+        status = self.peers.get(peer)
+        return status is not None and status.head_root == root
 
     def _from_final(self, peer: PeerId) -> _Branch:
         self._heads.follow(peer)
