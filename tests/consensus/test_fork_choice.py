@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noria.consensus.fork_choice import (
-    SOURCE_AGE_EPOCHS,
+    KNOWN_EPOCHS,
     BlockNode,
     UnknownAncestor,
     checkpoint,
@@ -132,7 +132,7 @@ def test_a_justification_learned_on_one_branch_counts_at_once_for_where_it_start
     assert head(tree) == "a3"
 
 
-def test_a_longer_chain_without_the_justification_is_given_up_when_its_own_is_too_old(tree: Tree) -> None:
+def test_a_longer_chain_that_does_not_know_the_justification_for_two_epochs_is_given_up(tree: Tree) -> None:
     # Those who have voted from a1 must not vote from genesis, from which a3 would have them vote.
     tell(tree, "b2", justified=(1, "a1"))
     assert [head(tree, epoch=epoch) for epoch in range(5)] == ["a3", "a3", "a3", "b2", "b2"]
@@ -153,10 +153,27 @@ def test_a_first_block_with_the_votes_takes_no_block_back(tree: Tree) -> None:
     assert head(tree, epoch=7) == "b2"
 
 
-def test_of_chains_that_are_all_too_old_the_newest_justification_wins(tree: Tree) -> None:
+def test_a_new_justification_takes_no_block_back_however_old_the_last_one_is(tree: Tree) -> None:
+    # Too many were away for many epochs; a block beside the chain is the first that has their votes.
+    tell(tree, "b2", justified=(30, "a1"))
+    assert [head(tree, epoch=epoch) for epoch in (30, 31, 32)] == ["a3", "a3", "b2"]
+    # What the chain justifies until then is newer, and it stays.
+    tell(tree, "a3", justified=(31, "a1"))
+    assert [head(tree, epoch=epoch) for epoch in (31, 32, 33, 50)] == ["a3", "a3", "a3", "a3"]
+
+
+def test_of_chains_that_all_justified_long_ago_the_newest_justification_wins(tree: Tree) -> None:
     tell(tree, "a3", justified=(1, "a1"))
     tell(tree, "b2", justified=(2, "a1"))
     assert [head(tree, epoch=epoch) for epoch in (3, 4, 50)] == ["a3", "b2", "b2"]
+
+
+def test_what_is_known_beside_the_highest_justified_checkpoint_holds_nothing_back(tree: Tree) -> None:
+    # c1 has a justification of its own that is old enough, but not the checkpoint that all go through.
+    grow(tree, "c1", on="g")
+    tell(tree, "c1", justified=(4, "g"))
+    tell(tree, "b2", justified=(5, "a1"))
+    assert [head(tree, epoch=epoch) for epoch in (6, 7)] == ["a3", "b2"]
 
 
 def test_a_final_checkpoint_of_which_no_viable_block_knows_stops_nothing(tree: Tree) -> None:
@@ -290,8 +307,8 @@ def test_any_order_gives_the_same_viable_head(tree: Tree, epoch: int, data: st.D
     assert all(node.justified.epoch <= start.epoch for node in tree.values() if node.root not in out)
     # A plain second writing of the rule: which viable blocks above the justified one may be head at all, ...
     rivals = [node for key, node in tree.items() if key not in out and descends(tree, key, start.root)]
-    new = [node for node in rivals if node.justified.epoch + SOURCE_AGE_EPOCHS >= epoch]
-    allowed = new or [node for node in rivals if node.justified.epoch == start.epoch]
+    old = [node.justified.epoch for node in rivals if epoch - node.justified.epoch >= KNOWN_EPOCHS]
+    allowed = [node for node in rivals if all(node.justified.epoch >= one for one in old)]
     assert allowed
     # ... and none of these is higher.
     assert tree[found] in allowed

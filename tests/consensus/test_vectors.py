@@ -477,8 +477,8 @@ def test_fork_choice() -> None:
             root: number(tree["epoch"]) - number(block["justified"]["epoch"])
             for root, block in blocks.items()
         }
-        youngest = max(2, min(ages[chain[-1]] for chain in chains))
-        chains = [chain for chain in chains if ages[chain[-1]] <= youngest]
+        grown = [age for age in (ages[chain[-1]] for chain in chains) if age >= 2]
+        chains = [chain for chain in chains if not grown or ages[chain[-1]] <= min(grown)]
         longest = [chain for chain in chains if len(chain) == max(len(other) for other in chains)]
         winner = min(longest, key=lambda chain: [(blocks[root]["tie"], root) for root in chain])
         assert tree["head"] == winner[-1]

@@ -276,8 +276,8 @@ def finality_state(state: FinalityState) -> dict[str, Any]:
 def fork_choice() -> dict[str, Any]:
     trees = []
     for n in range(16):
-        # So late that a justification of epoch 1, or even one of epoch 2, is too old.
-        epoch = 1 if n < 8 else 3 + n % 3
+        # At once, or so late that a justification of epoch 1, or even of epoch 2, is known for long enough.
+        epoch = 1 if n < 8 else 2 + n % 4
         nodes = [genesis_node(ROOT)]
         for i in range(14):
             pick = number(f"parent {n} {i}", len(nodes))

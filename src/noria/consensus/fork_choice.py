@@ -15,8 +15,8 @@ from noria.consensus.slots import first_slot
 from noria.consensus.votes import Checkpoint
 from noria.primitives.types import ZERO_HASH, Hash32
 
-SOURCE_AGE_EPOCHS: Final = 2
-"""Chains whose justified checkpoint is at most so old are told apart by their blocks alone (protocol 4.7)."""
+KNOWN_EPOCHS: Final = 2
+"""So old must a justified checkpoint be before chains that do not know it give way (protocol 4.7)."""
 
 
 class UnknownAncestor(LookupError):
@@ -169,9 +169,9 @@ def choose_head(
 ) -> Hash32:
     """Return the head (protocol 4.5, 4.7).
 
-    Of the chains through the highest justified checkpoint the one whose own justified checkpoint is newest,
-    where all that are at most `SOURCE_AGE_EPOCHS` old are equally new; of these the one with the most blocks;
-    where chains are equally long, at the first block in which they differ the lower tie, then the lower root.
+    Of the chains through the highest justified checkpoint those whose own is not older than one that another
+    of them knows and that is at least `KNOWN_EPOCHS` old; of these the one with the most blocks; where chains
+    are equally long, at the first block in which they differ the lower tie, then the lower root.
 
     Who has voted from a checkpoint must not vote from an older one on a chain that does not know it. Such a
     chain is given up before enough voters are silent on it for long; but not at once, or a block that is the
@@ -195,20 +195,22 @@ def choose_head(
         )
     out = unviable(blocks, final, refuted, pending)
     start = highest_justified(blocks, final, out).root
-    children: dict[Hash32, list[BlockNode]] = {}
-    reach: dict[Hash32, tuple[int, int]] = {}
-    for node in sorted(blocks.values(), key=lambda node: -node.height):
-        if node.root in out:
-            continue
-        # Children are higher, so that theirs is known already.
-        below = [reach[child.root] for child in children.get(node.root, ())]
-        own = min(node.justified.epoch, epoch - SOURCE_AGE_EPOCHS), node.height
-        reach[node.root] = max([own, *below])
+    children: dict[Hash32, list[BlockNode]] = {start: []}
+    above = [blocks[start]]
+    for node in sorted(blocks.values(), key=lambda node: node.height):
         parent = blocks.get(node.parent_root)
-        if parent is not None and parent.height < node.height:
-            children.setdefault(parent.root, []).append(node)
+        if parent and parent.root in children and parent.height < node.height and node.root not in out:
+            children[parent.root].append(node)
+            children[node.root] = []
+            above.append(node)
+    known = (node.justified.epoch for node in above if node.justified.epoch + KNOWN_EPOCHS <= epoch)
+    newest = max(known, default=0)
+    reach: dict[Hash32, tuple[int, int]] = {}
+    for node in reversed(above):
+        own = min(node.justified.epoch, newest), node.height
+        reach[node.root] = max([own, *(reach[child.root] for child in children[node.root])])
     head = start
-    while candidates := children.get(head):
+    while candidates := children[head]:
         most = max(reach[node.root] for node in candidates)
         tied = [node for node in candidates if reach[node.root] == most]
         head = min(tied, key=lambda node: (node.tie, node.root)).root
