@@ -63,6 +63,11 @@ class Money:
     states: dict[int, JobState] = field(default_factory=dict)
     batches: dict[int, list[SettledBatch]] = field(default_factory=lambda: defaultdict(list))
 
+    @property
+    def jobs(self) -> dict[Address, int]:
+        """The last job of each requester: a number it was told is void where its opening was taken back."""
+        return {each.requester: each.job for each in self.events if isinstance(each, Opened)}
+
     def of(self, kind: type[Any], job: int) -> list[Any]:
         """Events of a kind and a job."""
         return [each for each in self.events if isinstance(each, kind) and each.job == job]

@@ -80,9 +80,9 @@ class Program:
             if check(self.told[-1]):
                 return self.told[-1]
 
-    def job(self) -> int:
+    def has_job(self) -> None:
         """Wait until its job is open."""
-        return int(self.until("a job is opened", lambda told: "job" in told)["job"])
+        self.until("a job is opened", lambda told: "job" in told)
 
     def reaches(self, state: str) -> None:
         """Wait until its job is in a state."""
@@ -197,6 +197,10 @@ class Market:
                 return money
             assert time.monotonic() < end, f"{what}: not within {seconds:g} s; {summary(money)}"
             time.sleep(0.5)
+
+    def job_of(self, user: User) -> int:
+        """The number of a user's last job."""
+        return self.money().jobs[user.wallet.address]
 
     def earned(self, job: int, nodes: list[NodeEntry] | None = None) -> int:
         """What miners say that a job's released receipts are worth, wei."""

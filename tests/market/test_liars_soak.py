@@ -118,7 +118,7 @@ def test_a_third_of_liars_is_sent_away(crowd: Market) -> None:
     user = crowd.user()
     settings = {"budget": "2 NOR", "miners": 10, "replicas": 2, "sample": 0.2}
     program = user.start(crowd.network.nodes[0], units=400, rounds=1_000, settings=settings)
-    job = program.job()
+    program.has_job()
     told = program.finish(LONG_SECONDS)
     assert told["failed"] == 0
     # Until they are known two liars may meet, and agree. Were nobody sent away, one in 15 would be wrong, but
@@ -126,4 +126,4 @@ def test_a_third_of_liars_is_sent_away(crowd: Market) -> None:
     assert told["wrong"] < 400 * (3 * 2) / (10 * 9) * 0.8 / 2
     banned = {place["miner"] for place in told["view"]["places"] if place["state"] == "banned"}
     assert banned == {node.address for node in crowd.network.nodes[-3:]}
-    all_end(crowd, [job])
+    all_end(crowd, [crowd.job_of(user)])

@@ -179,13 +179,14 @@ def a_liar_is_caught(market: Market) -> None:
     user = market.user()
     settings = {"budget": "1 NOR", "miners": 4, "replicas": 2, "sample": 0.2}
     program = user.start(market.network.nodes[0], units=60, rounds=ROUNDS // 3, settings=settings)
-    job = program.job()
+    program.has_job()
     told = program.finish()
     assert (told["wrong"], told["failed"], told["view"]["done"]) == (0, 0, 60)
     [liar] = [place for place in told["view"]["places"] if place["miner"] == node.address]
     assert liar["state"] == "banned"
     assert liar["done"] == 0
     assert [place["state"] for place in told["view"]["places"]].count("banned") == 1
+    job = market.job_of(user)
     money = market.wait_money("the job is closing", lambda money: money.states[job] >= JobState.CLOSING)
     # Without approval it can charge what it was allowed ahead, and no more.
     by_liar = [batch for batch in money.batches[job] if batch.miner.hex() == node.address[2:].lower()]
@@ -209,9 +210,10 @@ def test_nodes_and_users_die_in_the_middle(market: Market) -> None:
     program = one.start(second, units=24, rounds=ROUNDS, settings=settings, holds=True)
     killed = other.start(first, units=400, rounds=ROUNDS, checks=False, settings=settings)
     interrupted = hasty.start(first, units=400, rounds=ROUNDS, checks=False, settings=settings)
-    job = program.job()
+    program.has_job()
     market.restart(second)
-    killed_job, interrupted_job = killed.job(), interrupted.job()
+    killed.has_job()
+    interrupted.has_job()
     killed.has_done(4)
     killed.kill()
     interrupted.has_done(1)
@@ -233,7 +235,7 @@ def test_nodes_and_users_die_in_the_middle(market: Market) -> None:
 
     # What the killed program left is ended by the user's next one.
     [left] = other.tidy(first)
-    assert left.number == killed_job
+    assert left.number == market.job_of(other)
     if left.state == "closing":
         last = int(left.message.rpartition(" ")[2])
         market.wait_money("the miners have committed", lambda money: money.block > last, first)
@@ -241,8 +243,8 @@ def test_nodes_and_users_die_in_the_middle(market: Market) -> None:
         # A block that pays back may itself be taken back.
         wait_for("nothing is left", lambda user=user: user.tidy(first) == [], 60)  # type: ignore[misc]
     money = market.money()
-    for each in (job, killed_job, interrupted_job):
-        assert money.states[each] is JobState.ENDED
-        assert money.committed[each] > 0
+    for user in (one, other, hasty):
+        assert money.states[market.job_of(user)] is JobState.ENDED
+        assert money.committed[market.job_of(user)] > 0
     # Indices go on over restarts: no batch begins where another one does (the sums are checked each time).
-    assert len(money.of(Committed, job)) >= 2
+    assert len(money.of(Committed, market.job_of(one))) >= 2

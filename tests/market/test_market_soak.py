@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from noria.market.contracts import Opened
 from noria.node.devnet.layout import NodeEntry
 from noria.node.devnet.processes import partition
-from noria.primitives.types import NOR, Address
+from noria.primitives.types import NOR
 from tests.client.runtime import python_runtime
-from tests.market.money import Money
 from tests.market.processes import LONG_SECONDS, Market, Program, User, all_end, market_of
 from tests.node.networks import (
     assert_nobody_offended,
@@ -47,7 +45,7 @@ def test_every_kind_of_lie(market: Market, lie: str) -> None:
     market.answers(node, 3)
     user = market.user()
     program = user.start(first, units=40, rounds=ROUNDS, settings=SETTINGS | {"sample": 0.1})
-    job = program.job()
+    program.has_job()
     told = program.finish(LONG_SECONDS)
     assert (told["wrong"], told["failed"], told["view"]["done"]) == (0, 0, 40)
     [liar] = [place for place in told["view"]["places"] if place["miner"] == node.address]
@@ -60,6 +58,7 @@ def test_every_kind_of_lie(market: Market, lie: str) -> None:
         assert liar["state"] == "banned", liar
     market.restart(node)
     market.answers(node, 3)
+    job = market.job_of(user)
     money = all_end(market, [job])
     charged = [batch.fuel for batch in money.batches[job] if batch.miner.hex() == node.address[2:].lower()]
     assert sum(charged) * int(liar["price"]) <= int(liar["allowed"]) <= int(liar["cap"])
@@ -84,13 +83,13 @@ def test_jobs_survive_a_partition(market: Market) -> None:
     programs[0].has_done(3)
     programs += [start(user, node, 30) for user, node in zip(users[1:3], (first, third), strict=True)]
     for program in programs[1:]:
-        program.job()
+        program.has_job()
     programs += [start(user, node, 30) for user, node in zip(users[3:], (second, fourth), strict=True)]
     partition(market.network, [[first, second], [third, fourth]])
     begun = time.monotonic()
     try:
         for program in programs[3:]:
-            program.job()
+            program.has_job()
         # Blocks of both sides have commits, approvals and credits of these jobs.
         while time.monotonic() - begun < 30:
             market.money(first)
@@ -106,9 +105,9 @@ def test_jobs_survive_a_partition(market: Market) -> None:
     # network healed is opened, and paid back, like any other.
     requesters = [user.wallet.address for user in users]
     money = market.wait_money(
-        "all jobs are open", lambda money: set(requesters) <= set(opened(money)), seconds=LONG_SECONDS
+        "all jobs are open", lambda money: set(requesters) <= set(money.jobs), seconds=LONG_SECONDS
     )
-    jobs = [opened(money)[requester] for requester in requesters]
+    jobs = [money.jobs[requester] for requester in requesters]
     # That of the first was drawn before: what was committed on the branch that is gone is committed again.
     money = all_end(market, jobs[:1])
     assert money.paid[jobs[0]] > 0
@@ -118,17 +117,12 @@ def test_jobs_survive_a_partition(market: Market) -> None:
     assert_nobody_offended(market.network)
 
 
-def opened(money: Money) -> dict[Address, int]:
-    """The last job of each requester."""
-    return {each.requester: each.job for each in money.events if isinstance(each, Opened)}
-
-
 @pytest.mark.parametrize("state", ["assigning", "running", "closing"])
 def test_the_requesters_node_restarts(market: Market, state: str) -> None:
     node = market.network.nodes[1]
     user = market.user()
     program = user.start(node, units=20, rounds=ROUNDS, settings=SETTINGS)
-    job = program.job()
+    program.has_job()
     if state == "closing":
         program.until("the last result has come", lambda told: "end" in told)
     else:
@@ -137,13 +131,13 @@ def test_the_requesters_node_restarts(market: Market, state: str) -> None:
     told = program.finish(LONG_SECONDS)
     market.answers(node, 3)
     assert (told["wrong"], told["failed"], told["view"]["done"]) == (0, 0, 20)
-    all_end(market, [job])
+    all_end(market, [market.job_of(user)])
 
 
 def test_every_miner_is_killed_at_some_time(market: Market) -> None:
     user = market.user()
     program = user.start(market.network.nodes[0], units=160, rounds=ROUNDS, settings=SETTINGS)
-    job = program.job()
+    program.has_job()
     for turn in range(6):
         program.has_done(10 + 20 * turn)
         node = market.network.nodes[1 + turn % 3]
@@ -152,7 +146,7 @@ def test_every_miner_is_killed_at_some_time(market: Market) -> None:
     told = program.finish(LONG_SECONDS)
     assert (told["wrong"], told["failed"], told["view"]["done"]) == (0, 0, 160)
     assert all(place["state"] != "banned" for place in told["view"]["places"]), told["view"]["places"]
-    all_end(market, [job])
+    all_end(market, [market.job_of(user)])
 
 
 # ---------------------------------------------------------------- size
