@@ -128,7 +128,7 @@ class Node:
             return
         slot = self.simulation.slot
         if slot % self.world.parameters.epoch_slots == 0:
-            # The head's justified checkpoint may be too old now.
+            # What another chain knows may be old enough now.
             self._choose()
         self._ask_for_missing()
         self.behaviour.begin_slot(self, slot)

@@ -168,12 +168,16 @@ def test_of_chains_that_all_justified_long_ago_the_newest_justification_wins(tre
     assert [head(tree, epoch=epoch) for epoch in (3, 4, 50)] == ["a3", "b2", "b2"]
 
 
-def test_what_is_known_beside_the_highest_justified_checkpoint_holds_nothing_back(tree: Tree) -> None:
-    # c1 has a justification of its own that is old enough, but not the checkpoint that all go through.
+def test_what_is_known_beside_the_highest_justified_checkpoint_binds_its_voters_too(tree: Tree) -> None:
+    # Who has voted from what c1 knows may not vote from genesis. An attacker that shows something newer
+    # beside the chain in each epoch, here b2, does not keep the chain that knows neither.
     grow(tree, "c1", on="g")
     tell(tree, "c1", justified=(4, "g"))
     tell(tree, "b2", justified=(5, "a1"))
-    assert [head(tree, epoch=epoch) for epoch in (6, 7)] == ["a3", "b2"]
+    assert [head(tree, epoch=epoch) for epoch in (5, 6, 7)] == ["a3", "b2", "b2"]
+    assert head(tree, epoch=6, refuted=["c1"]) == "a3"
+    # What is not on top of the final checkpoint binds nobody.
+    assert head(tree, Checkpoint(1, root("a1")), epoch=6) == "a3"
 
 
 def test_a_final_checkpoint_of_which_no_viable_block_knows_stops_nothing(tree: Tree) -> None:
@@ -307,7 +311,8 @@ def test_any_order_gives_the_same_viable_head(tree: Tree, epoch: int, data: st.D
     assert all(node.justified.epoch <= start.epoch for node in tree.values() if node.root not in out)
     # A plain second writing of the rule: which viable blocks above the justified one may be head at all, ...
     rivals = [node for key, node in tree.items() if key not in out and descends(tree, key, start.root)]
-    old = [node.justified.epoch for node in rivals if epoch - node.justified.epoch >= KNOWN_EPOCHS]
+    viable = [node for key, node in tree.items() if key not in out]
+    old = [node.justified.epoch for node in viable if epoch - node.justified.epoch >= KNOWN_EPOCHS]
     allowed = [node for node in rivals if all(node.justified.epoch >= one for one in old)]
     assert allowed
     # ... and none of these is higher.

@@ -473,12 +473,9 @@ def test_fork_choice() -> None:
         best = max(number(one["epoch"]) for one in known)
         start = min(one["root"] for one in known if number(one["epoch"]) == best)
         chains = [line(root) for root in viable if start in line(root)]
-        ages = {
-            root: number(tree["epoch"]) - number(block["justified"]["epoch"])
-            for root, block in blocks.items()
-        }
-        grown = [age for age in (ages[chain[-1]] for chain in chains) if age >= 2]
-        chains = [chain for chain in chains if not grown or ages[chain[-1]] <= min(grown)]
+        old = [number(one["epoch"]) for one in known if number(one["epoch"]) <= number(tree["epoch"]) - 2]
+        newest = {chain[-1]: number(blocks[chain[-1]]["justified"]["epoch"]) for chain in chains}
+        chains = [chain for chain in chains if not old or newest[chain[-1]] >= max(old)]
         longest = [chain for chain in chains if len(chain) == max(len(other) for other in chains)]
         winner = min(longest, key=lambda chain: [(blocks[root]["tie"], root) for root in chain])
         assert tree["head"] == winner[-1]

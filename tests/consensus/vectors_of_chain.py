@@ -275,9 +275,9 @@ def finality_state(state: FinalityState) -> dict[str, Any]:
 
 def fork_choice() -> dict[str, Any]:
     trees = []
-    for n in range(16):
-        # At once, or so late that a justification of epoch 1, or even of epoch 2, is known for long enough.
-        epoch = 1 if n < 8 else 2 + n % 4
+    for n in range(40):
+        # Of the later ones many blocks know something, of all ages.
+        epoch = 1 if n < 8 else 2 + n % 6
         nodes = [genesis_node(ROOT)]
         for i in range(14):
             pick = number(f"parent {n} {i}", len(nodes))
@@ -293,7 +293,12 @@ def fork_choice() -> dict[str, Any]:
             )
             if n % 2 and i in (4, 9):
                 told = Checkpoint(1 + i // 5, parent.root)
-                node = replace(node, justified=max(told, node.justified, key=lambda one: one.epoch))
+            elif n >= 8 and number(f"tells {n} {i}", 3) == 0:
+                told = Checkpoint(1 + number(f"told {n} {i}", 5), parent.root if i % 2 else ROOT)
+            else:
+                told = parent.justified
+            if told.epoch > parent.justified.epoch:
+                node = replace(node, justified=told)
             nodes.append(node)
         refuted = [nodes[6].root] if n % 4 in (2, 3) else []
         blocks = {node.root: node for node in nodes}

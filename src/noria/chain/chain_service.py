@@ -582,7 +582,7 @@ class ChainService:
             for arrival in self._queue.expire(self._now(), self._final_slot):
                 self._conclude(arrival, Ignored("it waited too long"))
             if epoch_of(self.rules.parameters, slot) != self._followed_epoch:
-                # The head's justified checkpoint may be too old now.
+                # What another chain knows may be old enough now.
                 self.spawn(self._refollow())
 
     @staticmethod

@@ -169,9 +169,9 @@ def choose_head(
 ) -> Hash32:
     """Return the head (protocol 4.5, 4.7).
 
-    Of the chains through the highest justified checkpoint those whose own is not older than one that another
-    of them knows and that is at least `KNOWN_EPOCHS` old; of these the one with the most blocks; where chains
-    are equally long, at the first block in which they differ the lower tie, then the lower root.
+    Of the chains through the highest justified checkpoint those whose own is not older than any that is known
+    and at least `KNOWN_EPOCHS` old; of these the one with the most blocks; where chains are equally long, at
+    the first block in which they differ the lower tie, then the lower root.
 
     Who has voted from a checkpoint must not vote from an older one on a chain that does not know it. Such a
     chain is given up before enough voters are silent on it for long; but not at once, or a block that is the
@@ -194,23 +194,23 @@ def choose_head(
             f"the final block 0x{final.root.hex()} is not among the {len(blocks)} known ones"
         )
     out = unviable(blocks, final, refuted, pending)
-    start = highest_justified(blocks, final, out).root
-    children: dict[Hash32, list[BlockNode]] = {start: []}
-    above = [blocks[start]]
+    children: dict[Hash32, list[BlockNode]] = {final.root: []}
+    above = [blocks[final.root]]
     for node in sorted(blocks.values(), key=lambda node: node.height):
         parent = blocks.get(node.parent_root)
         if parent and parent.root in children and parent.height < node.height and node.root not in out:
             children[parent.root].append(node)
             children[node.root] = []
             above.append(node)
+    # Also where it is known beside the highest justified checkpoint: who has voted from it is bound by it.
     known = (node.justified.epoch for node in above if node.justified.epoch + KNOWN_EPOCHS <= epoch)
     newest = max(known, default=0)
     reach: dict[Hash32, tuple[int, int]] = {}
     for node in reversed(above):
         own = min(node.justified.epoch, newest), node.height
         reach[node.root] = max([own, *(reach[child.root] for child in children[node.root])])
-    head = start
-    while candidates := children[head]:
+    head = highest_justified(blocks, final, out).root
+    while candidates := children.get(head):
         most = max(reach[node.root] for node in candidates)
         tied = [node for node in candidates if reach[node.root] == most]
         head = min(tied, key=lambda node: (node.tie, node.root)).root
