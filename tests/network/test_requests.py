@@ -14,6 +14,7 @@ from noria.network.errors import (
     AnswerMalformed,
     InvalidAddress,
     MessageTooLong,
+    OverBudget,
     PeerNotConnected,
     ProtocolUnsupported,
     Refusal,
@@ -23,6 +24,7 @@ from noria.network.errors import (
     TransportClosed,
     UnknownName,
 )
+from noria.network.patience import request_patiently
 from noria.network.peers import PeerId
 from noria.network.transport import Request, peer_id
 from tests.network.nodes import nodes
@@ -177,16 +179,17 @@ async def test_a_request_beyond_the_size_is_not_read() -> None:
         assert [len(request.data) for request in called] == [16]
 
 
-async def test_requests_beyond_the_budget_are_refused_and_counted() -> None:
+@pytest.mark.parametrize("size", [0, 1 << 20])
+async def test_requests_beyond_the_budget_are_refused_and_counted(size: int) -> None:
     strict = config(peer_requests=Budget(0.5, 5))
     async with connected(strict, config()) as (server, client):
         server.serve(ECHO, echo)
         refused = 0
         for _ in range(20):
             try:
-                await client.request(server.peer_id, ECHO, b"")
-            except RequestRefused as error:
-                refused += "budget" in str(error)
+                await client.request(server.peer_id, ECHO, bytes(size))
+            except OverBudget:
+                refused += 1
         assert 10 <= refused <= 15
         assert server.statistics()["requests_refused"] == refused
         await eventually(lambda: server.peers()[0].score < -5)
@@ -214,6 +217,42 @@ async def test_one_peer_has_so_many_requests_open_and_no_more() -> None:
         assert answers.count(b"done") == 4
         assert most == 4
         assert await client.request(server.peer_id, ECHO, b"") == b"done"
+
+
+async def test_requests_of_one_peer_have_so_many_bytes_and_no_more() -> None:
+    release = asyncio.Event()
+    sizes: list[int] = []
+
+    async def answer(request: Request) -> bytes:
+        sizes.append(len(request.data))
+        await release.wait()
+        return request.data
+
+    # There is room for two of the longest answers in any case. Nothing is read without room for the longest.
+    size = (1 << 20) // 2
+    async with connected(config(peer_request_bytes=1), config()) as (server, client):
+        server.serve(ECHO, answer)
+        asked = [asyncio.create_task(client.request(server.peer_id, ECHO, bytes(size))) for _ in range(6)]
+        await eventually(lambda: len(sizes) == 3 and sum(task.done() for task in asked) == 3)
+        with pytest.raises(OverBudget, match="more bytes than your budget allows"):
+            await client.request(server.peer_id, ECHO, b"x")
+        assert server.statistics()["requests_refused"] == 4
+        patient = asyncio.create_task(request_patiently(client, server.peer_id, ECHO, b"patient"))
+        await eventually(lambda: server.statistics()["requests_refused"] > 4)
+        release.set()
+        answers = await wait(asyncio.gather(*asked, return_exceptions=True))
+        assert answers.count(bytes(size)) == 3
+        assert await wait(patient) == b"patient"
+        assert await client.request(server.peer_id, ECHO, bytes(2 * size)) == bytes(2 * size)
+
+
+async def test_patience_has_an_end() -> None:
+    async with connected(config(peer_requests=Budget(0.001, 1)), config()) as (server, client):
+        server.serve(ECHO, echo)
+        assert await request_patiently(client, server.peer_id, ECHO, b"first") == b"first"
+        with pytest.raises(OverBudget, match="more requests than your budget allows"):
+            await request_patiently(client, server.peer_id, ECHO, b"second", pauses_max=2)
+        assert server.statistics()["requests_refused"] == 3
 
 
 async def test_own_requests_to_one_peer_leave_its_connection_room() -> None:

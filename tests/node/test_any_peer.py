@@ -186,7 +186,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "Gossip.counts": at_most(len(GOSSIP) * 40),
     "PeerHeads._gone": of(peer_heads, "GONE_MAX"),
     "PeerHeads._peers": lambda owner, house: connected_lately(house),
-    "Sync._clocks": connections_and(1),
+    "PeerClocks._clocks": connections_and(1),
     "Sync._missing": of(sync, "MISSING_MAX"),
     "Sync._tasks": lambda owner, house: (
         3 + sync.CHUNKS_AHEAD + 1 + sync.MISSING_MAX + import_queue.BLOCKS_MAX + LIMITS.own_requests_open

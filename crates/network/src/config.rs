@@ -74,6 +74,8 @@ pub struct Limits {
     pub peer_requests: Budget,
     /// Requests of one peer that are being answered.
     pub peer_requests_open: usize,
+    /// Bytes of these requests, and of their answers until the peer has them; at least two of the longest.
+    pub peer_request_bytes: usize,
     /// Own requests that are under way.
     pub own_requests_open: usize,
     /// Streams that peers have opened.
@@ -129,6 +131,7 @@ const TOPICS_MAX: usize = 64;
 const PROTOCOLS_MAX: usize = 64;
 const STREAMS_PER_PEER_MAX: f64 = 256.0;
 const STREAMS_OPEN_MAX: f64 = 65536.0;
+const PEER_REQUEST_BYTES_MAX: f64 = (256 << 20) as f64;
 const BUFFER_BYTES_MAX: f64 = (16 << 20) as f64;
 /// The longest message or answer that any topic or protocol may declare.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -193,6 +196,8 @@ impl Config {
         check_range("the time for a verdict", self.limits.validation_seconds, 0.01, 60.0)?;
         check_range("the time for a handshake", self.limits.handshake_seconds, 0.1, 60.0)?;
         check_range("the time for a ping", self.limits.ping_seconds, 0.1, 600.0)?;
+        let bytes = self.limits.peer_request_bytes as f64;
+        check_range("the bytes of a peer's requests", bytes, 1.0, PEER_REQUEST_BYTES_MAX)?;
         check_range("the number of streams", self.limits.streams_per_connection as f64, 8.0, 1024.0)?;
         check_range("the number of peers' streams", self.limits.streams_open as f64, 1.0, STREAMS_OPEN_MAX)?;
         check_range("the number of own streams", self.limits.own_streams_open as f64, 1.0, STREAMS_OPEN_MAX)?;
@@ -257,6 +262,7 @@ pub mod tests {
             peer_messages: budget,
             peer_requests: budget,
             peer_requests_open: 8,
+            peer_request_bytes: 1 << 20,
             own_requests_open: 64,
             streams_open: 64,
             own_streams_open: 64,
@@ -278,7 +284,8 @@ pub mod tests {
             "ban_score": -200.0, "ban_seconds": 3600.0, "threads": 1, "limits": {"connections": 64,
             "connections_per_ip": 16, "pending_connections": 32, "streams_per_connection": 64,
             "connection_bytes": {"per_second": 1e6, "burst": 1e6}, "peer_messages": {"per_second": 1e3, "burst": 1e3},
-            "peer_requests": {"per_second": 1e2, "burst": 1e2}, "peer_requests_open": 8, "own_requests_open": 64,
+            "peer_requests": {"per_second": 1e2, "burst": 1e2}, "peer_requests_open": 8,
+            "peer_request_bytes": 1048576, "own_requests_open": 64,
             "streams_open": 64, "own_streams_open": 64, "pending_messages": 64, "pending_message_bytes": 1048576,
             "queued_events": 64, "validation_seconds": 3.0, "handshake_seconds": 10.0, "ping_seconds": 20.0}}"#
             .to_owned();
@@ -319,6 +326,8 @@ pub mod tests {
             ("\"buffer_bytes\": 1024", "\"buffer_bytes\": 1e9", "cannot be read"),
             ("\"buffer_bytes\": 1024", "\"buffer_bytes\": 1073741824", "buffer of /raw"),
             ("\"streams_open\": 64, \"own", "\"streams_open\": 0, \"own", "peers' streams"),
+            ("\"peer_request_bytes\": 1048576", "\"peer_request_bytes\": 0", "bytes of a peer's requests"),
+            ("\"peer_request_bytes\": 1048576", "\"peer_request_bytes\": 1073741824", "bytes of a peer's requests"),
             ("\"own_streams_open\": 64", "\"own_streams_open\": 0", "own streams"),
         ] {
             let error = Config::from_json(&document(&[(old, new)])).unwrap_err().to_string();

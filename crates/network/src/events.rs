@@ -22,6 +22,8 @@ pub enum FailureKind {
     Timeout,
     /// The peer has said no; the message says why.
     Refused,
+    /// The peer has said no for now: its budget for this node is used up.
+    OverBudget,
     /// What the peer sent is no answer, or too long.
     Malformed,
     /// Too much is under way already.
@@ -46,6 +48,7 @@ impl FailureKind {
             Self::Unsupported => "unsupported",
             Self::Timeout => "timeout",
             Self::Refused => "refused",
+            Self::OverBudget => "over-budget",
             Self::Malformed => "malformed",
             Self::Busy => "busy",
             Self::Dial => "dial",

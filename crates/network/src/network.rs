@@ -124,6 +124,8 @@ impl Network {
             shortest: Duration::from_secs_f64(config.redial_seconds.0),
             longest: Duration::from_secs_f64(config.redial_seconds.1),
         };
+        let longest = config.protocols.iter().map(|one| one.request_bytes_max.max(one.response_bytes_max)).max();
+        let room = config.limits.peer_request_bytes.max(2 * longest.unwrap_or(0));
         let service = Service {
             own,
             swarm,
@@ -137,6 +139,7 @@ impl Network {
                 config.limits.peer_requests_open,
                 Arc::new(Semaphore::new(config.limits.peer_requests_open * config.limits.connections as usize)),
             ),
+            rooms: Slots::new(room, Arc::new(Semaphore::new(room * config.limits.connections as usize))),
             streams: stream_places(&config),
             tickets: tickets.clone(),
             standings: Standings::new(config.limits.clone()),

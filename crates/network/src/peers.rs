@@ -61,6 +61,7 @@ impl Service {
     pub(crate) fn on_disconnected(&mut self, peer: PeerId, reason: String) {
         let address = self.view.lock().peers.remove(&peer).map(|view| view.address);
         self.slots.forget(&peer);
+        self.rooms.forget(&peer);
         self.asking.forget(&peer);
         for places in self.streams.values_mut() {
             places.theirs.forget(&peer);

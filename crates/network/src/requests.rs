@@ -1,14 +1,17 @@
 //! Requests and answers over streams of their own.
 //!
 //! A request is its length in four bytes, big-endian, and its bytes. An answer is one byte, 0, its length and its
-//! bytes; a refusal is 1, the length of a sentence and the sentence. Nothing may follow, and nobody reads on.
+//! bytes; a refusal is 1, or 2 where asking again later helps, the length of a sentence and the sentence. Nothing may
+//! follow, and nobody reads on.
 
 use std::collections::HashMap;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p_identity::PeerId;
 use tokio::sync::oneshot;
@@ -16,13 +19,17 @@ use tokio::time::timeout;
 
 use crate::config::Protocol;
 use crate::events::{Event, EventQueue, Failure, FailureKind};
-use crate::slots::Slot;
+use crate::slots::{Share, Slot};
 use crate::streams::Substream;
+use crate::view::{View, count};
 
 const ANSWER: u8 = 0;
 const REFUSAL: u8 = 1;
+const LATER: u8 = 2;
 /// The longest sentence of a refusal.
 const REFUSAL_BYTES_MAX: usize = 256;
+const NO_ROOM: &str = "more bytes than your budget allows: wait until answers have come";
+pub const TOO_MANY: &str = "more requests than your budget allows";
 /// How long telling a refusal may take.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
 /// Memory is taken as bytes arrive, this much at a time, not as a length promises.
@@ -60,30 +67,51 @@ impl OpenRequests {
     }
 }
 
+/// Who asks, and what it may take.
+pub struct Asker {
+    pub peer: PeerId,
+    /// In bytes.
+    pub room: Share,
+    pub slot: Slot,
+}
+
 /// Read a peer's request, have it answered, and send the answer, all within the protocol's time.
 pub async fn serve(
-    peer: PeerId,
+    asker: Asker,
     protocol: Protocol,
     mut stream: Substream,
     open: Arc<OpenRequests>,
     events: Arc<EventQueue>,
-    _slot: Slot,
+    view: Arc<View>,
 ) {
+    let Asker { peer, room, slot: _slot } = asker;
     let work = async {
-        let data = read_frame(&mut stream, protocol.request_bytes_max).await?;
+        let length = read_length(&mut stream, protocol.request_bytes_max).await?;
+        // Nothing is done for an answer that might find no room.
+        let asked = if room.has(protocol.response_bytes_max) { room.take(length) } else { None };
+        let Some(asked) = asked else {
+            count(&view.statistics.requests_refused);
+            return say(&mut stream, LATER, NO_ROOM).await;
+        };
+        let data = read_body(&mut stream, length).await?;
         let (handle, answered) = open.add();
         let _forget = Forget { open: &open, handle };
         let told = events.push(Event::Request { handle, protocol: protocol.name.clone(), peer, data });
         let answer = match (told, answered) {
             (true, answered) => answered.await.unwrap_or_else(|_| Err("not answered".to_owned())),
-            (false, _) => Err("busy".to_owned()),
+            (false, _) => return say(&mut stream, LATER, "busy").await,
         };
+        drop(asked);
         match answer {
-            Ok(data) if data.len() <= protocol.response_bytes_max => {
-                write_frame(&mut stream, Some(ANSWER), &data).await
-            }
-            Ok(_) => write_frame(&mut stream, Some(REFUSAL), b"the answer is too long").await,
-            Err(sentence) => write_frame(&mut stream, Some(REFUSAL), cut(&sentence).as_bytes()).await,
+            Ok(data) if data.len() <= protocol.response_bytes_max => match room.take(data.len()) {
+                Some(_sent) => write_frame(&mut stream, Some(ANSWER), &data).await,
+                None => {
+                    count(&view.statistics.requests_refused);
+                    say(&mut stream, LATER, NO_ROOM).await
+                }
+            },
+            Ok(_) => say(&mut stream, REFUSAL, "the answer is too long").await,
+            Err(sentence) => say(&mut stream, REFUSAL, &sentence).await,
         }
     };
     // A peer that sends nonsense, or is too slow, has its stream reset: it is dropped here.
@@ -101,9 +129,13 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// Tell a peer why its request is not even read.
-pub async fn refuse(mut stream: Substream, sentence: &'static str, _slot: Slot) {
-    let _ = timeout(REFUSAL_TIME, write_frame(&mut stream, Some(REFUSAL), sentence.as_bytes())).await;
+/// Tell a peer that its request is not even read, for now.
+pub async fn postpone(mut stream: Substream, sentence: &'static str, _slot: Slot) {
+    let _ = say(&mut stream, LATER, sentence).await;
+}
+
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, kind: u8, sentence: &str) -> io::Result<()> {
+    timeout(REFUSAL_TIME, write_frame(stream, Some(kind), cut(sentence).as_bytes())).await?
 }
 
 /// Ask over a stream and wait for the answer; the caller limits the time.
@@ -112,21 +144,28 @@ pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
     data: &[u8],
     bytes_max: usize,
 ) -> Result<Vec<u8>, Failure> {
-    // A peer that refuses unread resets the stream: what it said is read in any case.
-    let written = write_frame(stream, None, data).await;
+    let (mut answers, mut asks) = stream.split();
     let mut kind = [0];
-    if let Err(error) = stream.read_exact(&mut kind).await {
+    let read = answers.read_exact(&mut kind);
+    let write = write_frame(&mut asks, None, data);
+    // A peer that refuses unread takes no more of a long request, and may reset the stream: what it said is read.
+    let (written, read) = match select(pin!(write), pin!(read)).await {
+        Either::Left((written, read)) => (written, read.await),
+        Either::Right((read, _)) => (Err(io::Error::from(io::ErrorKind::ConnectionReset)), read),
+    };
+    if let Err(error) = read {
         return Err(broken(written.err().unwrap_or(error)));
     }
     match kind[0] {
-        ANSWER => read_frame(stream, bytes_max).await.map_err(broken),
-        REFUSAL => {
-            let sentence = read_frame(stream, REFUSAL_BYTES_MAX).await.map_err(broken)?;
+        ANSWER => read_frame(&mut answers, bytes_max).await.map_err(broken),
+        REFUSAL | LATER => {
+            let sentence = read_frame(&mut answers, REFUSAL_BYTES_MAX).await.map_err(broken)?;
             let sentence: String =
                 String::from_utf8_lossy(&sentence).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            Err(Failure::new(FailureKind::Refused, sentence))
+            let kind = if kind[0] == LATER { FailureKind::OverBudget } else { FailureKind::Refused };
+            Err(Failure::new(kind, sentence))
         }
-        other => Err(Failure::new(FailureKind::Malformed, format!("an answer begins with 0 or 1, not {other}"))),
+        other => Err(Failure::new(FailureKind::Malformed, format!("an answer begins with 0, 1 or 2, not {other}"))),
     }
 }
 
@@ -139,6 +178,11 @@ fn broken(error: io::Error) -> Failure {
 }
 
 async fn read_frame<S: AsyncRead + Unpin>(stream: &mut S, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let length = read_length(stream, bytes_max).await?;
+    read_body(stream, length).await
+}
+
+async fn read_length<S: AsyncRead + Unpin>(stream: &mut S, bytes_max: usize) -> io::Result<usize> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
     let length = u32::from_be_bytes(length) as usize;
@@ -146,6 +190,10 @@ async fn read_frame<S: AsyncRead + Unpin>(stream: &mut S, bytes_max: usize) -> i
         let message = format!("{length} bytes are announced, and at most {bytes_max} are allowed");
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
+    Ok(length)
+}
+
+async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, length: usize) -> io::Result<Vec<u8>> {
     let mut data = Vec::new();
     while data.len() < length {
         let (filled, step) = (data.len(), STEP_BYTES.max(data.len()).min(length - data.len()));
@@ -239,7 +287,8 @@ mod tests {
         for (bytes, kind, said) in [
             (&b"\x01\0\0\0\x06bu\nsy!"[..], FailureKind::Refused, "bu sy!"),
             (b"", FailureKind::Malformed, ""),
-            (b"\x02", FailureKind::Malformed, "not 2"),
+            (b"\x02\0\0\0\x05later", FailureKind::OverBudget, "later"),
+            (b"\x03", FailureKind::Malformed, "not 3"),
             (b"\0\0\0", FailureKind::Malformed, ""),
             (b"\0\0\0\0\x09123456789", FailureKind::Malformed, "at most 8"),
             (b"\0\0\0\0\x08123", FailureKind::Malformed, ""),

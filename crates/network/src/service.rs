@@ -20,7 +20,7 @@ use crate::config::{Config, Protocol, StreamSpec};
 use crate::dialer::{Dial, Dialer, Target};
 use crate::events::{Event, EventQueue, Failure, FailureKind};
 use crate::gossip::{KnownTopics, PendingMessages, Verdict};
-use crate::requests::{self, OpenRequests};
+use crate::requests::{self, Asker, OpenRequests};
 use crate::slots::Slots;
 use crate::standing::{Pace, Standings};
 use crate::streams::Opened;
@@ -71,7 +71,9 @@ pub struct Service {
     pub pending: PendingMessages,
     /// Own requests under way: more streams than a connection may have would close it.
     pub asking: Slots,
+    /// Requests of peers that are being answered, and their bytes.
     pub slots: Slots,
+    pub rooms: Slots,
     pub streams: HashMap<String, StreamPlaces>,
     pub tickets: Arc<AtomicU64>,
     pub standings: Standings,
@@ -249,10 +251,12 @@ impl Service {
             return;
         };
         if self.standings.of(peer).may_ask(Instant::now()) {
-            tokio::spawn(requests::serve(peer, protocol.clone(), stream, self.open.clone(), self.events.clone(), slot));
+            let asker = Asker { peer, room: self.rooms.of(peer), slot };
+            let (open, events, view) = (self.open.clone(), self.events.clone(), self.view.clone());
+            tokio::spawn(requests::serve(asker, protocol.clone(), stream, open, events, view));
         } else {
             count(&statistics.requests_refused);
-            tokio::spawn(requests::refuse(stream, "more requests than your budget allows", slot));
+            tokio::spawn(requests::postpone(stream, requests::TOO_MANY, slot));
             self.score(peer, REQUEST_OVER_BUDGET, "more requests than its budget allows");
         }
     }

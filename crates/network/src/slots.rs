@@ -13,7 +13,14 @@ pub struct Slots {
     peers: HashMap<PeerId, Arc<Semaphore>>,
 }
 
-/// A place, given back when it is dropped.
+/// What one peer may have of it.
+#[derive(Clone)]
+pub struct Share {
+    own: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+}
+
+/// A place, or several, given back when it is dropped.
 pub struct Slot(#[allow(dead_code)] (OwnedSemaphorePermit, OwnedSemaphorePermit));
 
 impl Slots {
@@ -22,15 +29,34 @@ impl Slots {
         Self { each, all, peers: HashMap::new() }
     }
 
+    /// What this peer may have.
+    pub fn of(&mut self, peer: PeerId) -> Share {
+        let own = self.peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
+        Share { own: own.clone(), all: self.all.clone() }
+    }
+
     /// A place for this peer, if there is one.
     pub fn take(&mut self, peer: PeerId) -> Option<Slot> {
-        let own = self.peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
-        Some(Slot((own.clone().try_acquire_owned().ok()?, self.all.clone().try_acquire_owned().ok()?)))
+        self.of(peer).take(1)
     }
 
     /// A peer is gone; what it has under way keeps its places until it is done or its time is up.
     pub fn forget(&mut self, peer: &PeerId) {
         self.peers.remove(peer);
+    }
+}
+
+impl Share {
+    /// Whether so many places are free now.
+    pub fn has(&self, count: usize) -> bool {
+        self.own.available_permits().min(self.all.available_permits()) >= count
+    }
+
+    /// So many places at once, if there are as many.
+    pub fn take(&self, count: usize) -> Option<Slot> {
+        let count = u32::try_from(count).ok()?;
+        let own = self.own.clone().try_acquire_many_owned(count).ok()?;
+        Some(Slot((own, self.all.clone().try_acquire_many_owned(count).ok()?)))
     }
 }
 
@@ -51,5 +77,20 @@ mod tests {
         assert!(slots.take(peers[0]).is_none());
         drop(taken);
         assert!(slots.take(peers[0]).is_some());
+    }
+
+    #[test]
+    fn several_places_are_had_together_or_not_at_all() {
+        let mut slots = Slots::new(5, Arc::new(Semaphore::new(7)));
+        let [one, other] = [PeerId::random(), PeerId::random()].map(|peer| slots.of(peer));
+        let taken = one.take(3).unwrap();
+        assert!(one.take(3).is_none());
+        assert!(one.has(2) && !one.has(3));
+        let all = other.take(4).unwrap();
+        assert!(one.take(1).is_none(), "all places are taken");
+        assert!(!one.has(1));
+        drop((taken, all));
+        assert!(one.take(6).is_none());
+        assert!(one.take(5).is_some());
     }
 }

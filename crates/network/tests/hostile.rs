@@ -35,13 +35,13 @@ const MEBIBYTE: usize = 1 << 20;
 fn start(seed: u8) -> Network {
     let document = r#"{"network": "test", "agent": "noria/0", "listen": ["/ip4/127.0.0.1/tcp/0"], "external": [],
         "bootstrap": [], "topics": [{"name": "blocks", "bytes_max": 1048576, "weight": 1.0}],
-        "protocols": [{"name": "/test/echo/1", "request_bytes_max": 65536, "response_bytes_max": 65536,
-        "timeout_seconds": 5.0}], "streams": [{"name": "/test/raw/1", "idle_seconds": 30.0, "streams_per_peer": 4,
+        "protocols": [{"name": "/test/echo/1", "request_bytes_max": 65536, "response_bytes_max": 1048576,
+        "timeout_seconds": 20.0}], "streams": [{"name": "/test/raw/1", "idle_seconds": 30.0, "streams_per_peer": 4,
         "buffer_bytes": 65536}], "mdns": false, "peers_wanted": 8, "redial_seconds": [0.5, 60.0],
         "heartbeat_seconds": 0.2, "ban_score": -200.0, "ban_seconds": 3600.0, "threads": 1, "limits": {"connections": 64,
         "connections_per_ip": 32, "pending_connections": 32, "streams_per_connection": 64,
         "connection_bytes": {"per_second": 1e9, "burst": 1e9}, "peer_messages": {"per_second": 1e6, "burst": 1e6},
-        "peer_requests": {"per_second": 1e2, "burst": 1e2}, "peer_requests_open": 8, "own_requests_open": 64,
+        "peer_requests": {"per_second": 1e2, "burst": 1e2}, "peer_requests_open": 8, "peer_request_bytes": 3145828, "own_requests_open": 64,
         "streams_open": 6, "own_streams_open": 64, "pending_messages": 64, "pending_message_bytes": 4194304,
         "queued_events": 64, "validation_seconds": 3.0, "handshake_seconds": 60.0, "ping_seconds": 20.0}}"#;
     let config = Config::from_json(document.as_bytes()).unwrap();
@@ -212,6 +212,13 @@ async fn still_serves(victim: &Network, seed: u8) {
     std::thread::spawn(move || honest.close()).join().unwrap();
 }
 
+fn asked(event: Event) -> Option<u64> {
+    match event {
+        Event::Request { handle, .. } => Some(handle),
+        _ => None,
+    }
+}
+
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
@@ -271,6 +278,56 @@ fn nonsense_in_every_protocol_hurts_nobody_else() {
         assert!(reached > 200, "the attacks did not get through: {reached}");
         let grown = memory().saturating_sub(before);
         assert!(grown < 64 * MEBIBYTE, "{grown} bytes");
+    });
+    victim.close();
+}
+
+#[test]
+fn answers_that_nobody_reads_are_held_up_to_a_peers_room() {
+    let _alone = alone();
+    let victim = start(6);
+    runtime().block_on(async {
+        let mut attacker = Attacker::connect(&victim).await.unwrap();
+        let mut streams = Vec::new();
+        for _ in 0..8 {
+            let mut stream = attacker.stream(Some(ECHO)).await.unwrap();
+            stream.write_all(&[0, 0, 0, 1, 9]).await.unwrap();
+            stream.flush().await.unwrap();
+            streams.push(stream);
+        }
+        // None is read to its end, so that none is done; there is room for three.
+        let mut handles = Vec::new();
+        while handles.len() < 8 {
+            handles.push(event(victim.events(), asked).await);
+        }
+        assert!(handles.into_iter().all(|handle| victim.respond(handle, Ok(vec![7; MEBIBYTE]))));
+        let mut answered = Vec::new();
+        for mut stream in streams {
+            let mut kind = [0];
+            timeout(PATIENCE, stream.read_exact(&mut kind)).await.unwrap().unwrap();
+            if kind == [0] {
+                answered.push(stream);
+                continue;
+            }
+            let mut said = Vec::new();
+            timeout(PATIENCE, stream.read_to_end(&mut said)).await.unwrap().unwrap();
+            assert_eq!(kind, [2]);
+            assert!(said[4..].starts_with(b"more bytes than your budget allows"), "{said:?}");
+        }
+        assert_eq!(answered.len(), 3);
+        still_serves(&victim, 7).await;
+        // What has been read makes room.
+        let mut data = Vec::new();
+        timeout(PATIENCE, answered[0].read_to_end(&mut data)).await.unwrap().unwrap();
+        assert_eq!(data.len(), 4 + MEBIBYTE);
+        let mut stream = attacker.stream(Some(ECHO)).await.unwrap();
+        stream.write_all(&[0, 0, 0, 1, 9]).await.unwrap();
+        stream.flush().await.unwrap();
+        let handle = event(victim.events(), asked).await;
+        assert!(victim.respond(handle, Ok(vec![7; MEBIBYTE])));
+        let mut kind = [1];
+        timeout(PATIENCE, stream.read_exact(&mut kind)).await.unwrap().unwrap();
+        assert_eq!(kind, [0]);
     });
     victim.close();
 }

@@ -29,6 +29,7 @@ from noria.network.blobs import (
     span,
 )
 from noria.network.errors import RequestFailed, RequestRefused, TransportBusy
+from noria.network.patience import request_patiently
 from noria.network.peers import PeerId
 from noria.network.transport import TransportProtocol
 from noria.primitives.types import HASH_BYTES
@@ -37,8 +38,6 @@ LIE: Final = -1_000.0
 """What a lie costs: a ban."""
 FAILURES_MAX: Final = 3
 """Requests in a row that a peer may leave unanswered."""
-REFUSALS_MAX: Final = 60
-"""Times that a peer may say that its budget is used up."""
 PAUSE_SECONDS: Final = 0.5
 """Before a peer is asked again."""
 PIECES_AT_ONCE: Final = 2
@@ -288,14 +287,12 @@ async def _take_pieces(transport: TransportProtocol, transfer: _Transfer, peer: 
 async def _request(transport: TransportProtocol, name: BlobName, peer: PeerId, place: int | None) -> bytes:
     """Ask for a piece, or without a place for the list of values, as often as is reasonable."""
     data = REQUEST.pack(name.kind.value, place is not None, name.id, place or 0)
-    failures = refusals = 0
+    failures = 0
     while True:
         try:
-            return await transport.request(peer, PROTOCOL.name, data)
-        except RequestRefused as error:
-            refusals += 1
-            if "budget" not in str(error) or refusals > REFUSALS_MAX:
-                raise
+            return await request_patiently(transport, peer, PROTOCOL.name, data)
+        except RequestRefused:
+            raise
         except (RequestFailed, TransportBusy):
             failures += 1
             if failures >= FAILURES_MAX:

@@ -102,6 +102,9 @@ class TransportLimits:
         Of one peer, and streams that it opens; those beyond are refused, and cost it score.
     peer_requests_open
         Requests of one peer that are being answered.
+    peer_request_bytes
+        Of these requests, and of their answers until the peer has them; those beyond are refused for now. At
+        least two of the longest that any protocol allows.
     own_requests_open
         Own requests under way; to one peer at most half of ``streams_per_connection``.
     streams_open, own_streams_open
@@ -126,6 +129,7 @@ class TransportLimits:
     peer_messages: Budget = Budget(500, 2_000)
     peer_requests: Budget = Budget(50, 200)
     peer_requests_open: int = 16
+    peer_request_bytes: int = 32 * MEBIBYTE
     own_requests_open: int = 256
     streams_open: int = 256
     own_streams_open: int = 256

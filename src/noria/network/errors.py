@@ -63,6 +63,10 @@ class RequestRefused(RequestFailed):
     """The peer has said no; the message is what it gave as its reason."""
 
 
+class OverBudget(RequestRefused):
+    """The peer says no for now: what it gives this node at a time, or in a second, is used up."""
+
+
 class AnswerMalformed(RequestFailed):
     """What the peer sent is no answer, or longer than the protocol allows."""
 
@@ -106,6 +110,7 @@ _ANSWERED: Final[dict[str, type[TransportError]]] = _STREAMS | {
     "unsupported": ProtocolUnsupported,
     "timeout": RequestTimeout,
     "refused": RequestRefused,
+    "over-budget": OverBudget,
     "malformed": AnswerMalformed,
     "busy": TransportBusy,
     "dial": DialFailed,

@@ -41,7 +41,7 @@ class NodeCollector(Collector):
         yield _gauge("syncing", "1 while a peer is known to be further.", int(sync.is_behind))
         yield _gauge("sync_goal_height", "Highest head that a peer has claimed.", sync.goal)
         yield _gauge("mempool_transactions", "Transactions that wait.", len(chain.execution.mempool))
-        yield _gauge("clock_ahead_seconds", "Against most peers.", sync.clock_ahead_seconds or 0.0)
+        yield _gauge("clock_ahead_seconds", "Against most peers.", sync.clocks.ahead_seconds or 0.0)
         states = GaugeMetricFamily(
             PREFIX + "certificates",
             "Certificates of recent blocks by what is known of them.",

@@ -8,40 +8,37 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from noria._core import StoreError
-from noria.chain.block_store import BlockBody
 from noria.chain.chain_service import ChainService
 from noria.chain.findings import Finding, Known
 from noria.chain.import_queue import Arrival
 from noria.chain.look_ahead import LookAhead
 from noria.consensus.blocks import decode_block
 from noria.consensus.fork_choice import descends
-from noria.consensus.sent_block import SentBlock, decode_sent_block, encode_sent_block
+from noria.consensus.sent_block import decode_sent_block
 from noria.consensus.validity import Accepted, InputMissing, Postponed, Rejected
 from noria.consensus.wire import InvalidMessage
-from noria.network.errors import PeerNotConnected, Refusal, RequestFailed, TransportError
+from noria.network.errors import OverBudget, PeerNotConnected, Refusal, RequestFailed, TransportError
 from noria.network.messages import (
     ANSWER_BYTES,
-    BLOCKS_MAX,
     PeerStatus,
     RangeRequest,
     decode_blocks,
-    decode_range,
-    decode_roots,
     decode_status,
-    encode_blocks,
     encode_range,
     encode_roots,
     encode_status,
 )
+from noria.network.patience import request_patiently
 from noria.network.peers import PeerEventKind, PeerId
 from noria.network.topics import Topics
 from noria.network.transport import Request, TransportProtocol
+from noria.node.block_serving import BlockServing, decoded
+from noria.node.peer_clocks import PeerClocks
 from noria.node.peer_heads import PeerHeads
 from noria.primitives.background import BackgroundTasks
 from noria.primitives.subscriptions import SubscriptionClosed
@@ -67,10 +64,10 @@ LIE: Final = -100.0
 """Score of a peer that sends a block which nobody could accept, or is on another chain."""
 DISAPPOINTMENT: Final = -10.0
 """Score of a peer that does not send what it says it has."""
-CLOCK_SHARE: Final = 0.5
-"""Of a slot: how far this clock may differ from most peers' before the operator is told."""
 TIP_SLOTS: Final = 5
 """How old a head may be that is taken for the newest."""
+PAUSES_MAX: Final = 20
+"""Of half a second, where a peer that is asked for blocks says that it has given enough for now."""
 PAUSE_SECONDS: Final = 1.0
 """After a round that led nowhere."""
 
@@ -108,8 +105,8 @@ class Sync:
 
     Attributes
     ----------
-    clock_ahead_seconds
-        By how much this clock is ahead of most peers'; `None` while nobody has been asked.
+    clocks
+        How this clock differs from peers'.
     """
 
     def __init__(self, transport: TransportProtocol, topics: Topics, chain: ChainService) -> None:
@@ -118,16 +115,16 @@ class Sync:
         self._missing: set[Hash32] = set()
         self._tasks = BackgroundTasks("sync", expected=(_Broken,))
         self._behind = asyncio.Event()
-        self._clocks: dict[PeerId, float] = {}
-        self.clock_ahead_seconds: float | None = None
+        self._blocks = BlockServing(chain)
+        self.clocks = PeerClocks(chain.rules.parameters.slot_seconds)
         self._relaxed = False
 
     def start(self) -> None:
         """Answer peers, learn where they stand, and catch up."""
         topics, serve = self._topics, self._transport.serve
         serve(topics.status, self._serve_status)
-        serve(topics.range, self._serve_range)
-        serve(topics.roots, self._serve_roots)
+        serve(topics.range, self._blocks.by_range)
+        serve(topics.roots, self._blocks.by_roots)
         self._chain.wanted = self._wanted
         self._tasks.spawn(self._watch_peers())
         self._tasks.spawn(self._ask_statuses())
@@ -185,30 +182,11 @@ class Sync:
         )
 
     async def _serve_status(self, request: Request) -> bytes:
-        status = _decoded(decode_status, request.data)
+        status = decoded(decode_status, request.data)
         if status.genesis_root != self._chain.rules.genesis_root:
             raise Refusal(f"this is chain 0x{self._chain.rules.genesis_root.hex()}")
         self._note(request.peer, status)
         return encode_status(self.own_status())
-
-    async def _serve_range(self, request: Request) -> bytes:
-        wanted = _decoded(decode_range, request.data)
-        roots = await asyncio.to_thread(self._chain.blocks_by_height, wanted.first_height, wanted.count)
-        return await asyncio.to_thread(self._answer, roots)
-
-    async def _serve_roots(self, request: Request) -> bytes:
-        return await asyncio.to_thread(self._answer, _decoded(decode_roots, request.data))
-
-    def _answer(self, roots: list[Hash32] | tuple[Hash32, ...]) -> bytes:
-        sent: list[bytes] = []
-        size = 0
-        for root in roots[:BLOCKS_MAX]:
-            body = self._chain.block_by_root(root)
-            if body is None or size > ANSWER_BYTES:
-                break
-            sent.append(_message(body))
-            size += len(sent[-1])
-        return encode_blocks(sent)
 
     # ------------------------------------------------------------ where others stand
 
@@ -258,23 +236,9 @@ class Sync:
             self._blame(peer, LIE, f"it is on chain 0x{status.genesis_root.hex()}")
             return
         # The answer was written about halfway.
-        self._compare_clocks(peer, (begun + self._chain.clock.milliseconds()) / 2 - status.milliseconds)
+        ahead = (begun + self._chain.clock.milliseconds()) / 2 - status.milliseconds
+        self.clocks.note(peer, ahead, self.peers)
         self._note(peer, status)
-
-    def _compare_clocks(self, peer: PeerId, ahead_milliseconds: float) -> None:
-        """Tell the operator where most peers' clocks say something else."""
-        self._clocks[peer] = ahead_milliseconds / 1000
-        present = {*self.peers, peer}
-        self._clocks = {known: ahead for known, ahead in self._clocks.items() if known in present}
-        ahead, before = median(self._clocks.values()), self.clock_ahead_seconds
-        limit = CLOCK_SHARE * self._chain.rules.parameters.slot_seconds
-        if abs(ahead) > limit and (before is None or abs(before) <= limit):
-            _log.warning(
-                "clock_differs",
-                ahead_seconds=round(ahead, 3),
-                advice="most peers' clocks say otherwise: synchronise this machine's clock (NTP)",
-            )
-        self.clock_ahead_seconds = ahead
 
     def _note(self, peer: PeerId, status: PeerStatus) -> None:
         if self._heads.note(peer, status):
@@ -432,12 +396,13 @@ class Sync:
         """Ask a peer for blocks; it has promised those up to a height, and may have got more."""
         count = last - first + 1
         try:
-            answer = await self._transport.request(
-                peer, self._topics.range, encode_range(RangeRequest(first, count))
+            request = encode_range(RangeRequest(first, count))
+            answer = await request_patiently(
+                self._transport, peer, self._topics.range, request, pauses_max=PAUSES_MAX
             )
             blocks = decode_blocks(answer, self._chain.rules.parameters)
-        except PeerNotConnected as error:
-            # It may come back.
+        except (PeerNotConnected, OverBudget) as error:
+            # It may come back, or have room.
             self._heads.rest(peer)
             raise _Broken(str(error)) from error
         except RequestFailed as error:
@@ -570,14 +535,3 @@ def _line(arrivals: list[Arrival], at: int) -> list[Arrival]:
             break
         line.append(arrival)
     return line
-
-
-def _message(body: BlockBody) -> bytes:
-    return encode_sent_block(SentBlock(body.block, body.input))
-
-
-def _decoded(decode: Any, data: bytes) -> Any:
-    try:
-        return decode(data)
-    except InvalidMessage as error:
-        raise Refusal(str(error)) from error

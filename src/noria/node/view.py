@@ -59,7 +59,7 @@ class NodeView:
             "syncing": node.sync.is_behind,
             "syncGoalHeight": node.sync.goal,
             "waitingBlocks": at.waiting,
-            "clockAheadSeconds": node.sync.clock_ahead_seconds,
+            "clockAheadSeconds": node.sync.clocks.ahead_seconds,
             "miner": self.own_miner(),
         }
 

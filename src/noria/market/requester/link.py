@@ -19,6 +19,7 @@ from noria.market.messages import (
     encode_message,
 )
 from noria.network.errors import PeerNotConnected, RequestRefused, TransportError
+from noria.network.patience import Asking, request_patiently
 from noria.network.peers import PeerId, PeerInfo
 
 Answer = TypeVar("Answer")
@@ -27,20 +28,16 @@ REQUESTS_PER_SECOND: Final = 300.0
 REQUESTS_AT_ONCE: Final = 300.0
 """Less than a miner takes of one peer (`noria.market.protocol.WORK_LIMITS`)."""
 DIAL_SECONDS: Final = 10.0
+PAUSES_MAX: Final = 20
+"""Of half a second, where a miner says that it has given enough for now."""
 
 
-class WorkTransport(Protocol):
+class WorkTransport(Asking, Protocol):
     """The part of a transport that a requester needs."""
 
     @property
     def peer_id(self) -> PeerId:
         """Name of this peer."""
-        ...
-
-    async def request(
-        self, peer: PeerId, protocol: str, data: bytes, *, timeout_seconds: float | None = None
-    ) -> bytes:
-        """Ask a connected peer."""
         ...
 
     async def dial(self, address: str) -> PeerId:
@@ -146,8 +143,13 @@ class WorkLink:
             raise NotReachable("not connected")
         await self._pace()
         try:
-            data = await self._transport.request(
-                self._peer, self._protocol, encode_message(request), timeout_seconds=timeout_seconds
+            data = await request_patiently(
+                self._transport,
+                self._peer,
+                self._protocol,
+                encode_message(request),
+                timeout_seconds=timeout_seconds,
+                pauses_max=PAUSES_MAX,
             )
         except RequestRefused as error:
             name, _, message = str(error).partition(":")
