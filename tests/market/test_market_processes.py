@@ -34,14 +34,11 @@ ROUNDS = 150_000
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
-    """A market; the miner of its fourth node lies until the node is started anew."""
     python_runtime()
     folder = tmp_path_factory.mktemp("market")
-    with network_of(folder / "net", units=2) as network:
-        Market(network, folder).restart(network.nodes[3], lie="plausible")
-        with market_of(network, folder) as market:
-            yield market
-            everything_ends(market)
+    with network_of(folder / "net", units=2) as network, market_of(network, folder) as market:
+        yield market
+        everything_ends(market)
 
 
 def everything_ends(market: Market) -> None:
@@ -72,10 +69,9 @@ async def refund_all(url: str, jobs: list[int]) -> None:
 # ---------------------------------------------------------------- requesters that do not pay
 
 
-async def test_requesters_that_do_not_pay_and_a_miner_that_lies(market: Market) -> None:
+async def test_requesters_that_do_not_pay(market: Market) -> None:
     key = PrivateKey(dev_accounts()[5].private_key)
     first, *_, fourth = market.network.nodes
-    honest = asyncio.create_task(asyncio.to_thread(a_liar_is_caught, market))
     async with requester(first.rpc_url, key) as who:
         await asyncio.gather(
             never_approves(who),
@@ -84,7 +80,6 @@ async def test_requesters_that_do_not_pay_and_a_miner_that_lies(market: Market) 
             allows_nothing(who),
             malformed_bytes(who, fourth),
         )
-    await honest
     await asyncio.to_thread(market.money)
 
 
@@ -173,9 +168,14 @@ async def malformed_bytes(who: Requester, node: NodeEntry) -> None:
     assert isinstance(answer, Quote)
 
 
-def a_liar_is_caught(market: Market) -> None:
+# ---------------------------------------------------------------- a miner that lies
+
+
+def test_a_miner_that_lies(market: Market) -> None:
     """The right results come back; whoever told others is banned, and paid what it was allowed at most."""
     node = market.network.nodes[3]
+    market.restart(node, lie="plausible")
+    market.answers(node, 3)
     user = market.user()
     settings = {"budget": "1 NOR", "miners": 4, "replicas": 2, "sample": 0.2}
     program = user.start(market.network.nodes[0], units=60, rounds=ROUNDS // 3, settings=settings)
