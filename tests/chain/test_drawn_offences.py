@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ from noria.chain.findings import Ignored, Known
 from noria.chain.slot_start import finality_with, slot_start, snapshot_of
 from noria.consensus.alarms import Alarm, alarm_message, encode_alarm
 from noria.consensus.blocks import Block, encode_block, make_block, signed
+from noria.consensus.fork_choice import line
 from noria.consensus.sent_block import SentBlock, encode_sent_block
 from noria.consensus.slots import epoch_of, slot_start_seconds
 from noria.consensus.validity import Accepted, Rejected
 from noria.consensus.votes import Checkpoint, SignedVote, Vote, encode_signed_vote, vote_message
 from noria.primitives.types import BlsSignature, Hash32
+from noria.work.ids import ProgramId
+from noria.work.workers import Outcome
 from tests.chain.drawn import (
     FakeKey,
     Network,
@@ -191,6 +195,48 @@ def test_a_lie_about_work_is_refuted_by_everybody_and_never_becomes_final(tmp_pa
         assert not lies
         engines = {engine for engine, _ in network.machine.runs}
         assert engines == {"wasmtime", "pulley"}
+        await network.stop()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("is_right", [False, True])
+def test_nothing_is_built_on_a_block_while_a_slow_second_engine_is_asked(
+    tmp_path: Path, is_right: bool
+) -> None:
+    async def story() -> None:
+        network = await running(fast_network(tmp_path) if is_right else lying_network(tmp_path))
+        looks, others = network.nodes[0], network.nodes[1:]
+        chain = looks.chain
+        for node in others:
+            # They would build on it.
+            node.chain.checker.submit = lambda *arguments: None  # type: ignore[method-assign]
+
+        async def confirm(program: ProgramId, input: bytes, fuel_limit: int) -> Outcome:
+            await asyncio.sleep(6)
+            return network.machine.at_once(input, fuel_limit, "pulley")
+
+        network.machine.confirm = confirm  # type: ignore[method-assign]
+        if is_right:
+            # It computes wrongly itself, once.
+            network.machine.broken.add("wasmtime")
+        doubted: set[Hash32] = set()
+        for slot in range(100):
+            await network.run_to(slot)
+            now = {root for root in chain.tree.nodes if chain.checker.state(root) is CheckState.DOUBTED}
+            assert now - {chain.tree.final.root} == chain.doubted
+            doubted |= now
+            if doubted:
+                network.machine.broken.clear()
+            own = {node.root for node in line(chain.tree.nodes, chain.head.root)}
+            assert not own & chain.doubted, slot
+        assert doubted
+        states = {chain.certificate_state(root) for root in doubted}
+        assert states == {CheckState.UNDECIDED if is_right else CheckState.REFUTED}
+        if is_right:
+            # It was the machine's fault: it is back among the others.
+            assert agree(network)
+            assert doubted <= own | set(final_roots(looks))
         await network.stop()
 
     run_virtually(story())

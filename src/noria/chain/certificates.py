@@ -30,6 +30,7 @@ priority is put aside."""
 INPUT_BYTES_MAX: Final = 64 << 20
 """Of their inputs, of those and of these."""
 STATES_MAX: Final = 65_536
+PAUSE_SECONDS_MIN: Final = 0.001
 _BLOCK, _ALARM = 0, 1
 _POOL_PRIORITY: Final = {_BLOCK: 0, _ALARM: 10}
 
@@ -47,13 +48,15 @@ class CheckState(Enum):
     """This node has not looked at it; others do."""
     WAITING = "waiting"
     CHECKING = "checking"
+    DOUBTED = "doubted"
+    """This machine has found another result, which a second engine has not confirmed yet."""
     RIGHT = "right"
     REFUTED = "refuted"
     UNDECIDED = "undecided"
     """This machine could not tell. An alarm lets it try again."""
 
 
-PENDING: Final = (CheckState.WAITING, CheckState.CHECKING)
+PENDING: Final = (CheckState.WAITING, CheckState.CHECKING, CheckState.DOUBTED)
 """What will be settled, unless the block is forgotten or more urgent checks take its place."""
 
 
@@ -92,6 +95,8 @@ class CertificateChecker:
         The chain's, with ``VERIFY_SHARE``; alarms may take as much again.
     settled
         Called with a block's root when its state has become `RIGHT`, `REFUTED` or `UNDECIDED`.
+    doubted
+        Called with a block's root when it has become `DOUBTED`; `settled` follows.
     draw
         A private random number from 0 to 1, exclusive.
     """
@@ -103,9 +108,11 @@ class CertificateChecker:
         *,
         parameters: ChainParameters,
         settled: Callable[[Hash32, CheckState], None],
+        doubted: Callable[[Hash32], None] = lambda root: None,
         draw: Callable[[], float] = _PRIVATE.random,
     ) -> None:
-        self._runner, self._verdicts, self._settled = runner, verdicts, settled
+        self._runner, self._verdicts = runner, verdicts
+        self._settled, self._doubted = settled, doubted
         self._parameters, self._draw = parameters, draw
         self._states: OrderedDict[Hash32, CheckState] = OrderedDict()
         self._known: OrderedDict[Hash32, _Check] = OrderedDict()
@@ -180,7 +187,8 @@ class CertificateChecker:
                 # Something more urgent may come meanwhile, with a budget of its own.
                 self._wake.clear()
                 try:
-                    async with asyncio.timeout(pause):
+                    # A rest that rounding leaves is no time at all for the clock.
+                    async with asyncio.timeout(max(pause, PAUSE_SECONDS_MIN)):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
@@ -213,6 +221,8 @@ class CertificateChecker:
                 self._verdicts.put_verdict(receipt_id(certificate), True, check.slot)
                 return CheckState.RIGHT
             _log.warning("certificate_differs", block=check.root.hex(), reason=str(found))
+            self._set(check.root, CheckState.DOUBTED)
+            self._doubted(check.root)
             begun = self._now()
             try:
                 again = await self._runner.confirm(certificate.program, check.input, certificate.fuel_limit)

@@ -97,6 +97,8 @@ class ChainService:
         The head, as consensus sees it.
     refuted
         Blocks whose certificates were found to be lies and that are not final.
+    doubted
+        Blocks of which a second engine is to say whether they are: not built on meanwhile.
     events
         Subscriptions.
     lock
@@ -123,6 +125,7 @@ class ChainService:
         self.tree, self.store, self.execution, self.clock = tree, store, execution, clock
         self.events = ConsensusEvents()
         self.refuted: set[Hash32] = set()
+        self.doubted: set[Hash32] = set()
         self.head = tree.genesis
         self.wanted: Callable[[Hash32, str], None] = lambda root, source: None
         self.listeners: list[Listener] = []
@@ -132,6 +135,7 @@ class ChainService:
             store,
             parameters=rules.parameters,
             settled=self._settled,
+            doubted=self._doubt,
             **options,
         )
         self._threads = ThreadPoolExecutor(2, "noria-consensus")
@@ -496,7 +500,7 @@ class ChainService:
         """Finalise and choose the head anew. Only while holding `lock`."""
         await self.finalise()
         self._followed_epoch = epoch_of(self.rules.parameters, self.slot)
-        root = choose_head(self.tree.nodes, self.tree.final, self._followed_epoch, self.refuted)
+        root = choose_head(self.tree.nodes, self.tree.final, self._followed_epoch, self.refuted, self.doubted)
         new, old = self.tree.get(root), self.head
         assert new is not None
         # Also where the head stays: execution follows a block as soon as it is stored, also a refuted one, on
@@ -535,6 +539,7 @@ class ChainService:
         self.tree.finalise(final)
         self.checker.forget(dropped)
         self.refuted &= set(self.tree.nodes) - {final.root}
+        self.doubted &= set(self.tree.nodes) - {final.root}
         for arrival in self._queue.expire(self._now(), known.node.slot):
             self._conclude(arrival, Ignored("older than what is final"))
         for listener in self.listeners:
@@ -552,14 +557,29 @@ class ChainService:
 
     # ------------------------------------------------------------ certificates
 
+    def _may_be_left(self, root: Hash32) -> bool:
+        return root in self.tree and root != self.tree.final.root
+
+    def _doubt(self, root: Hash32) -> None:
+        if self._may_be_left(root):
+            self.doubted.add(root)
+            self._follow_soon()
+
     def _settled(self, root: Hash32, state: CheckState) -> None:
-        if state is CheckState.REFUTED and root in self.tree and root != self.tree.final.root:
+        was_doubted = root in self.doubted
+        self.doubted.discard(root)
+        if state is CheckState.REFUTED and self._may_be_left(root):
             self.refuted.add(root)
             _log.warning("certificate_refuted", block=root.hex())
-            if not self._stopped:
-                self.spawn(self._refollow())
+            self._follow_soon()
+        elif was_doubted:
+            self._follow_soon()
         for listener in self.listeners:
             listener.settled(root, state)
+
+    def _follow_soon(self) -> None:
+        if not self._stopped:
+            self.spawn(self._refollow())
 
     async def _refollow(self) -> None:
         async with self.lock:
@@ -583,7 +603,7 @@ class ChainService:
                 self._conclude(arrival, Ignored("it waited too long"))
             if epoch_of(self.rules.parameters, slot) != self._followed_epoch:
                 # What another chain knows may be old enough now.
-                self.spawn(self._refollow())
+                self._follow_soon()
 
     @staticmethod
     def _now() -> float:
