@@ -210,13 +210,15 @@ class Market:
                 total += int(place["earnedWei"]) if place["job"] == job else 0
         return total
 
-    def has_lost_blocks(self) -> bool:
-        """Tell whether a reorganisation has taken several blocks back.
+    def was_taken_back(self, job: int) -> bool:
+        """Tell whether a reorganisation has drawn a job's miners anew, or has taken several blocks back.
 
-        Places may be drawn anew then, and commits come too late for a job that had been ended.
+        What was released at a place that is gone stays unpaid; and commits of a job that had been ended may
+        come too late.
         """
         told = "".join(self.network.log(node).read_text() for node in self.network.nodes)
-        return re.search(r'"depth": ([2-9]|\d\d)', told) is not None
+        drawn_anew = rf'"job": {job}, "k": \d+, "event": "place_taken_back"'
+        return re.search(rf'{drawn_anew}|"depth": ([2-9]|\d\d)', told) is not None
 
     def start_liar(self, node: NodeEntry, lie: str) -> None:
         """Start a node whose miner lies; it is stopped like any other."""
@@ -299,7 +301,7 @@ def market_of(network: Network, folder: Path) -> Iterator[Market]:
                         pipe.close()
 
 
-def all_end(market: Market, jobs: list[int], *, redrawn: bool = False) -> Money:
+def all_end(market: Market, jobs: list[int]) -> Money:
     """Jobs are paid back, and everything that miners released for them was paid.
 
     What was released at a place that was drawn on a branch that is gone stays in the ledgers, unpaid.
@@ -318,5 +320,5 @@ def all_end(market: Market, jobs: list[int], *, redrawn: bool = False) -> Money:
     for job in jobs:
         assert len(money.of(Ended, job)) == 1
         earned = market.earned(job)
-        assert earned == money.paid[job] or (redrawn and earned > money.paid[job])
+        assert earned == money.paid[job] or (earned > money.paid[job] and market.was_taken_back(job))
     return money

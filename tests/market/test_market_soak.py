@@ -111,7 +111,7 @@ def test_jobs_survive_a_partition(market: Market) -> None:
     # That of the first was drawn before: what was committed on the branch that is gone is committed again.
     money = all_end(market, jobs[:1])
     assert money.paid[jobs[0]] > 0
-    all_end(market, jobs, redrawn=True)
+    all_end(market, jobs)
     wait_for_final(market.network, 1, LONG_SECONDS)
     assert_same_final_history(market.network.nodes)
     assert_nobody_offended(market.network)
