@@ -130,6 +130,7 @@ BOUNDS: Final[Mapping[str, Bound]] = {
     "ChainService._seen": of(chain_service, "INVALID_MAX"),
     "ChainService._seen[]": of(chain_service, "COPIES_TAKEN"),
     "ChainService.refuted": lambda owner, house: len(house.chain.tree),
+    "ChainService.doubted": lambda owner, house: len(house.chain.tree),
     "ChainService.listeners": at_most(8),
     "ChainService.restored": at_most(0),
     "UnderWay._sources": of(under_way, "BLOCKS_MAX"),
