@@ -40,6 +40,8 @@ FAILURES_MAX: Final = 3
 """Requests in a row that a peer may leave unanswered."""
 PAUSE_SECONDS: Final = 0.5
 """Before a peer is asked again."""
+PAUSES_MAX: Final = 60
+"""Times that a peer may say that its budget is used up: many pieces are asked of it."""
 PIECES_AT_ONCE: Final = 2
 """Of one peer; they are all the memory that a transfer takes."""
 SLOW_SECONDS: Final = 3.0
@@ -290,7 +292,7 @@ async def _request(transport: TransportProtocol, name: BlobName, peer: PeerId, p
     failures = 0
     while True:
         try:
-            return await request_patiently(transport, peer, PROTOCOL.name, data)
+            return await request_patiently(transport, peer, PROTOCOL.name, data, pauses_max=PAUSES_MAX)
         except RequestRefused:
             raise
         except (RequestFailed, TransportBusy):

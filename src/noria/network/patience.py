@@ -9,7 +9,7 @@ from noria.network.errors import OverBudget
 from noria.network.peers import PeerId
 
 PAUSE_SECONDS: Final = 0.5
-PAUSES_MAX: Final = 60
+PAUSES_MAX: Final = 20
 """An honest peer that has too much to do has room again after a moment."""
 
 

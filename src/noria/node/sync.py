@@ -66,8 +66,6 @@ DISAPPOINTMENT: Final = -10.0
 """Score of a peer that does not send what it says it has."""
 TIP_SLOTS: Final = 5
 """How old a head may be that is taken for the newest."""
-PAUSES_MAX: Final = 20
-"""Of half a second, where a peer that is asked for blocks says that it has given enough for now."""
 PAUSE_SECONDS: Final = 1.0
 """After a round that led nowhere."""
 
@@ -397,9 +395,7 @@ class Sync:
         count = last - first + 1
         try:
             request = encode_range(RangeRequest(first, count))
-            answer = await request_patiently(
-                self._transport, peer, self._topics.range, request, pauses_max=PAUSES_MAX
-            )
+            answer = await request_patiently(self._transport, peer, self._topics.range, request)
             blocks = decode_blocks(answer, self._chain.rules.parameters)
         except (PeerNotConnected, OverBudget) as error:
             # It may come back, or have room.

@@ -28,8 +28,6 @@ REQUESTS_PER_SECOND: Final = 300.0
 REQUESTS_AT_ONCE: Final = 300.0
 """Less than a miner takes of one peer (`noria.market.protocol.WORK_LIMITS`)."""
 DIAL_SECONDS: Final = 10.0
-PAUSES_MAX: Final = 20
-"""Of half a second, where a miner says that it has given enough for now."""
 
 
 class WorkTransport(Asking, Protocol):
@@ -149,7 +147,6 @@ class WorkLink:
                 self._protocol,
                 encode_message(request),
                 timeout_seconds=timeout_seconds,
-                pauses_max=PAUSES_MAX,
             )
         except RequestRefused as error:
             name, _, message = str(error).partition(":")
