@@ -149,7 +149,7 @@ class HostilePlace:
         )
 
     async def dial(self) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while True:
                 contact = await self.who.access.contact(self.miner)
                 if contact is not None and contact.addresses:
@@ -162,7 +162,7 @@ class HostilePlace:
         peer = self.who.transport.peer_id
         signature = sign_session(self.session, self.who.domain, self.job, self.k, peer)
         hello = Hello(1, self.job, self.k, self.who.program, DETAILS, signature)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while True:
                 try:
                     welcome = await self.ask(hello)
@@ -198,7 +198,7 @@ class HostilePlace:
 
     async def has(self, count: int) -> None:
         """Wait for results."""
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(150):
             while len(self.results) < count:
                 await self.collect()
 

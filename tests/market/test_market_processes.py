@@ -89,7 +89,7 @@ async def never_approves(who: Requester) -> None:
     await place.hello()
     assert (await place.order(6, NOR // 8, rounds=HEAVY)).refused == []
     await place.has(6)
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(200):
         while int((await place.collect(500, flush=True)).paid) < place.received:
             await who.blocks(1)
     await who.close(place.job)
@@ -121,7 +121,7 @@ async def allows_too_much(who: Requester) -> None:
         await place.order(12, 100 * NOR)
     for place in places:
         await place.has(1)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while place.last is None or place.last.running or place.last.queued:
                 await place.collect()
         # Nothing is released beyond the cap, however much was signed.
@@ -138,7 +138,7 @@ async def allows_nothing(who: Requester) -> None:
     [place, *_] = await who.open(NOR // 4)
     await place.hello()
     await place.order(2, 0)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while (await place.collect(1_000)).held < 2:
             pass
     assert place.results == {}

@@ -218,8 +218,9 @@ async def test_nothing_is_left_after_closing() -> None:
             one.subscribe("blocks", lambda _: Verdict.ACCEPT)
             await publish_until_heard(two, "blocks", b"block")
             assert threads() > before
-    assert threads() - threading.active_count() <= before - python_threads
-    assert sockets() <= open_before
+    # On a busy machine the last of a closed runtime may go a moment later.
+    await eventually(lambda: threads() - threading.active_count() <= before - python_threads)
+    await eventually(lambda: sockets() <= open_before)
     assert len(asyncio.all_tasks()) == tasks
 
 

@@ -16,6 +16,12 @@ pub const STACK_MAX: u64 = 65_535;
 pub const FUEL_MAX: u64 = 1 << 45;
 /// Bytes of a module, runtimes included; a network's limit for published programs is lower.
 pub const MODULE_MAX: u64 = 256 << 20;
+/// Function types: what engines agree on, less what the instrumenter adds.
+pub const TYPES_MAX: u64 = 300_000;
+/// Globals: what engines agree on, less what the instrumenter adds.
+pub const GLOBALS_MAX: u64 = 999_999;
+/// Segments of elements: what engines agree on, less what the instrumenter adds.
+pub const ELEMENTS_MAX: u64 = 99_999;
 /// Functions with a body.
 pub const FUNCTIONS_MAX: u64 = 500_000;
 /// Imported functions.

@@ -11,8 +11,8 @@ use wasmparser::{
 
 use crate::info::{Export, ExternKind, Import, MemoryLimits, ModuleInfo, TableLimits};
 use crate::profile::{
-    EXPORTS_MAX, FUNCTIONS_MAX, IMPORTS_MAX, MEMORY_MAX_PAGES, MODULE_MAX, PARAMETERS_MAX, ProfileError, RESULTS_MAX,
-    TABLE_MAX, TABLES_MAX, features, limit,
+    ELEMENTS_MAX, EXPORTS_MAX, FUNCTIONS_MAX, GLOBALS_MAX, IMPORTS_MAX, MEMORY_MAX_PAGES, MODULE_MAX, PARAMETERS_MAX,
+    ProfileError, RESULTS_MAX, TABLE_MAX, TABLES_MAX, TYPES_MAX, features, limit,
 };
 
 /// Host modules whose functions can be imported.
@@ -37,6 +37,10 @@ pub(crate) struct Scan<'a> {
     pub sections: Vec<Section>,
     /// Function types.
     pub types: u32,
+    /// Their parameters and results.
+    pub function_types: Vec<(Vec<wasm_encoder::ValType>, Vec<wasm_encoder::ValType>)>,
+    /// The type of each function, imports first.
+    pub type_of: Vec<u32>,
     /// For each function type, a block's type with its results and no parameters.
     pub block_types: Vec<BlockType>,
     /// Results of the types that those name beside the module's own.
@@ -45,6 +49,9 @@ pub(crate) struct Scan<'a> {
     pub bodies: Vec<Body<'a>>,
     pub globals: u32,
     pub exports: u32,
+    /// Exported functions, in the order of the exports.
+    pub exported: Vec<u32>,
+    pub elements: u32,
     pub start: Option<u32>,
     /// Imported functions can be called through a table.
     pub imports_escape: bool,
@@ -119,6 +126,7 @@ impl Scan<'_> {
                 return Err(ProfileError::NotWebAssembly { reason: "it is a component, not a core module".to_owned() });
             }
             Payload::TypeSection(section) => {
+                limit("types", section.count().into(), TYPES_MAX, section.range().start)?;
                 let mut functions = Vec::new();
                 for group in section.clone().into_iter_with_offsets() {
                     let (offset, group) = group.map_err(bad)?;
@@ -133,6 +141,9 @@ impl Scan<'_> {
                         }
                     }
                 }
+                // What this does not know was refused or will be.
+                let known = |types: &[ValType]| types.iter().filter_map(|&ty| ty.try_into().ok()).collect();
+                self.function_types = functions.iter().map(|ty| (known(ty.params()), known(ty.results()))).collect();
                 self.block_types = functions.iter().zip(0..).map(|(ty, index)| self.block_type(ty, index)).collect();
             }
             Payload::ImportSection(section) => {
@@ -144,6 +155,9 @@ impl Scan<'_> {
             }
             Payload::FunctionSection(section) => {
                 limit("functions", section.count().into(), FUNCTIONS_MAX, section.range().start)?;
+                for ty in section.clone() {
+                    self.type_of.push(ty.map_err(bad)?);
+                }
             }
             Payload::TableSection(section) => {
                 limit("tables", section.count().into(), TABLES_MAX, section.range().start)?;
@@ -163,6 +177,7 @@ impl Scan<'_> {
             }
             Payload::TagSection(section) => self.info.exceptions |= section.count() > 0,
             Payload::GlobalSection(section) => {
+                limit("globals", section.count().into(), GLOBALS_MAX, section.range().start)?;
                 self.globals = section.count();
                 for global in section.clone() {
                     let global = global.map_err(bad)?;
@@ -183,6 +198,8 @@ impl Scan<'_> {
                 self.info.start = true;
             }
             Payload::ElementSection(section) => {
+                limit("element segments", section.count().into(), ELEMENTS_MAX, section.range().start)?;
+                self.elements = section.count();
                 for element in section.clone() {
                     match element.map_err(bad)?.items {
                         wasmparser::ElementItems::Functions(functions) => {
@@ -227,9 +244,8 @@ impl Scan<'_> {
         if !HOST_MODULES.contains(&module) {
             return refuse("no host module has this name");
         }
-        if !matches!(ty, TypeRef::Func(_)) {
-            return refuse("only functions can be imported");
-        }
+        let TypeRef::Func(ty) = ty else { return refuse("only functions can be imported") };
+        self.type_of.push(ty);
         self.info.imports.push(Import { module: module.to_owned(), name: name.to_owned() });
         Ok(())
     }
@@ -248,6 +264,7 @@ impl Scan<'_> {
         if kind == ExternKind::Function {
             // An exported function may be named by `ref.func` in code.
             self.reference(index);
+            self.exported.push(index);
         }
         self.info.exports.push(Export { name: name.to_owned(), kind });
         Ok(())

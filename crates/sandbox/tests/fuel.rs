@@ -4,7 +4,7 @@ mod common;
 
 use common::{Guest, PLENTY, run, run_with, wat};
 use noria_sandbox::prices::price;
-use noria_sandbox::{Counter, FUEL_MAX, Options, STACK_MAX, START_EXPORT, instrument};
+use noria_sandbox::{Counter, FUEL_MAX, Options, STACK_MAX, START_EXPORT, instrument, instrument_with};
 
 fn fuel(names: &[&str]) -> i64 {
     names.iter().map(|name| i64::from(price(name).unwrap().fuel)).sum()
@@ -47,6 +47,101 @@ fn an_endless_loop_and_an_endless_recursion_are_stopped() {
     ] {
         let end = run(text, 5_000);
         assert!(end.trapped() && end.used(5_000).is_none(), "{text}");
+    }
+}
+
+/// A loop that calls on every turn leaves the look at the limit to who is called, wherever that is written.
+#[test]
+fn an_endless_loop_of_calls_is_stopped_soon() {
+    for body in [
+        "(loop (call $f) (br 0))",
+        "(loop (drop (i32.div_u (i32.const 1) (i32.const 1))) (call $f) (br 0))",
+        "(loop (if (i32.const 0) (then (call $f))) (br 0))",
+        "(loop (call_indirect (i32.const 0)) (br 0))",
+        "(loop (call_indirect (i32.const 1)) (br 0))",
+        "(loop (call $host) (br 0))",
+        "(loop (drop (ref.func $f)) (drop (ref.func $f)) (drop (ref.func $f)) (call $f) (br 0))",
+    ] {
+        let text = format!(
+            r#"(module (import "noria" "probe" (func $host)) (table funcref (elem $f $host)) (func $f)
+            (func (export "run") {body}))"#
+        );
+        for fuel in [5_000, 5_001, 5_002, 5_003] {
+            let end = run(&text, fuel);
+            let left = end.fuel_left.unwrap();
+            assert!(end.trapped() && (-20_000..0).contains(&left), "{body}: {left}");
+            let global = run_with(&text, fuel, Options { fuel: Counter::Global, ..Options::default() });
+            assert_eq!((end.used(fuel), end.host_calls), (global.used(fuel), global.host_calls), "{body}");
+        }
+    }
+    // Much before the call: the loop looks itself, as it would without a call.
+    let much = "(drop (i32.load (i32.const 0)))".repeat(200);
+    let text = format!(r#"(module (memory 1) (func $f) (func (export "run") (loop {much} (call $f) (br 0))))"#);
+    assert!(run(&text, 20_000).fuel_left.unwrap() > -4_000);
+}
+
+/// Functions of the program and of the host have wrappers in places; every way to name one leads to the right one.
+#[test]
+fn whoever_is_called_by_whatever_name_counts_the_same() {
+    let text = r#"(module
+        (type $t (func (param i32 i64) (result i64 i32)))
+        (import "noria" "a" (func $a (type $t)))
+        (import "noria" "b" (func $b (type $t)))
+        (export "b" (func $b))
+        (table $t0 8 funcref)
+        (table $t1 2 funcref)
+        (global $named funcref (ref.func $b))
+        (global $own (mut funcref) (ref.func $twice))
+        (elem (table $t0) (i32.const 0) func $a $twice $b)
+        (elem (table $t1) (i32.const 0) funcref (ref.func $twice) (ref.null func))
+        (elem $passive func $b $twice)
+        (func $twice (type $t) (i64.mul (local.get 1) (i64.const 2)) (i32.add (local.get 0) (i32.const 1)))
+        (func $exported (export "exported") (export "again") (type $t) (local f64 i32 f64)
+            (local.set 2 (f64.convert_i32_s (local.get 0)))
+            (local.set 3 (i32.trunc_f64_s (f64.add (local.tee 2 (f64.add (local.get 2) (f64.const 1))) (local.get 2))))
+            (return (i64.extend_i32_s (local.get 3)) (i32.trunc_f64_s (local.get 4))))
+        (func $sum (param $place i32) (result i64) (local $more i32)
+            (call_indirect $t0 (type $t) (i32.const 20) (i64.const 11) (local.get $place))
+            (local.set $more) (i64.add (i64.extend_i32_s (local.get $more))))
+        (func (export "run") (result i64) (local i64)
+            (table.set $t0 (i32.const 3) (global.get $named))
+            (table.set $t0 (i32.const 4) (global.get $own))
+            (table.set $t0 (i32.const 5) (ref.func $exported))
+            (table.set $t0 (i32.const 6) (ref.func $a))
+            (table.init $t1 $passive (i32.const 1) (i32.const 0) (i32.const 1))
+            (table.set $t0 (i32.const 7) (table.get $t1 (i32.const 1)))
+            (local.set 0 (call $sum (i32.const 0)))
+            (local.set 0 (i64.add (i64.mul (local.get 0) (i64.const 100)) (call $sum (i32.const 1))))
+            (local.set 0 (i64.add (i64.mul (local.get 0) (i64.const 100)) (call $sum (i32.const 2))))
+            (local.set 0 (i64.add (i64.mul (local.get 0) (i64.const 100)) (call $sum (i32.const 3))))
+            (local.set 0 (i64.add (i64.mul (local.get 0) (i64.const 100)) (call $sum (i32.const 4))))
+            (local.set 0 (i64.add (i64.mul (local.get 0) (i64.const 100)) (call $sum (i32.const 5))))
+            (local.set 0 (i64.add (i64.mul (local.get 0) (i64.const 100)) (call $sum (i32.const 6))))
+            (local.set 0 (i64.add (i64.mul (local.get 0) (i64.const 100)) (call $sum (i32.const 7))))
+            (local.get 0)))"#;
+    let global = Options { fuel: Counter::Global, ..Options::default() };
+    let end = run(text, PLENTY);
+    // `twice` gives 2 * 11 and 20 + 1, `exported` 2 * (20 + 1) and 0, the host zeroes.
+    assert_eq!(end.results, Some(vec![43_00_00_43_42_00_00]), "{end:?}");
+    assert_eq!(end.host_calls.len(), 5);
+    assert_eq!(end, run_with(text, PLENTY, global));
+    let wasm = instrument(&wat(text)).unwrap().bytes;
+    let same = instrument_with(&wat(text), global).unwrap().bytes;
+    for name in ["b", "exported", "again"] {
+        let (ours, plain) = (Guest::new(&wasm).call(name, &[], PLENTY), Guest::new(&same).call(name, &[], PLENTY));
+        assert!(!ours.trapped(), "{name}");
+        assert_eq!((ours.results, ours.fuel_left), (plain.results, plain.fuel_left), "{name}");
+    }
+}
+
+/// A program without functions of its own: everything it names is the host's.
+#[test]
+fn a_program_may_be_nothing_but_names_of_the_host() {
+    let text = r#"(module (import "noria" "a" (func $a)) (table funcref (elem $a)) (global funcref (ref.func $a))
+        (export "run" (func $a)) (start $a))"#;
+    let mut guest = Guest::new(&instrument(&wat(text)).unwrap().bytes);
+    for name in ["run", START_EXPORT] {
+        assert_eq!(guest.call(name, &[], PLENTY).host_calls.len(), 1, "{name}");
     }
 }
 

@@ -122,10 +122,28 @@ fn limits_are_named() {
         (format!("(module (func (param {})))", many("i32 ", 257)), "parameters"),
         (format!("(module (func {} unreachable))", many("i32.const 1 ", 17_000)), "operands"),
         (format!("(module {})", many(r#"(import "noria" "f" (func))"#, 1_001)), "imports"),
+        (format!("(module {})", many("(type (func))", 300_001)), "types"),
+        (format!("(module {})", many("(global i32 (i32.const 0))", 1_000_000)), "globals"),
+        (format!("(module {})", many("(elem func)", 100_000)), "element segments"),
     ] {
         let error = refusal(&text);
         let named = matches!(error, ProfileError::Limit { .. } | ProfileError::Invalid { .. });
         assert!(named && error.to_string().contains(what), "{what}: {error}");
+    }
+}
+
+#[test]
+fn what_is_at_a_limit_still_fits_with_what_is_added() {
+    let many = |what: &str, count: usize| what.repeat(count);
+    for text in [
+        format!("(module {} (func))", many("(type (func (param i32) (result i32 i64)))", 299_999)),
+        format!("(module (func) {})", many("(global i32 (i32.const 0))", 999_999)),
+        format!(r#"(module (func $f (export "f") (drop (ref.func $f))) {})"#, many("(elem func)", 99_999)),
+        format!("(module (func (param {}) (local {})))", many("i32 ", 256), many("i32 ", 49_728)),
+        format!("(module (func (result {}) unreachable))", many("i32 ", 64)),
+    ] {
+        let done = instrument(&wat(&text)).unwrap();
+        wasmparser::validate(&done.bytes).unwrap();
     }
 }
 

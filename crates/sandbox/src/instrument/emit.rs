@@ -2,9 +2,10 @@
 
 use wasm_encoder::{BlockType, Encode, InstructionSink, ValType};
 
+use super::Counter;
 use super::counter::{self, BEYOND, STACK_BITS, STACK_MASK};
-use super::plan::{Action, Kind, Plan};
-use super::{Counter, Options};
+use super::function::Context;
+use super::plan::{Action, Instead, Kind, Plan};
 use crate::operators::Shape;
 
 const CANONICAL_F32: u32 = 0x7fc0_0000;
@@ -13,6 +14,7 @@ const CANONICAL_F64: u64 = 0x7ff8_0000_0000_0000;
 /// Injected locals, created when first needed.
 #[derive(Default)]
 struct Locals {
+    /// Index of the first of them.
     first: u32,
     types: Vec<ValType>,
     counter: Option<u32>,
@@ -38,6 +40,7 @@ impl Locals {
         Self::get(&mut self.level, &mut self.types, self.first, ValType::I64)
     }
 
+    /// A length, or a place in a table.
     fn length(&mut self) -> u32 {
         Self::get(&mut self.length, &mut self.types, self.first, ValType::I32)
     }
@@ -53,27 +56,39 @@ impl Locals {
 }
 
 /// Writes one function, its length before it, after what `out` already holds.
-pub(super) fn emit(body: &[u8], plan: &Plan, global: u32, options: Options, out: &mut Vec<u8>) -> usize {
+pub(super) fn emit(body: &[u8], plan: &Plan, global: u32, context: Context<'_>, out: &mut Vec<u8>) -> usize {
     let mut code = Vec::with_capacity(body.len() * 2);
-    let locals = Locals { first: plan.locals, ..Locals::default() };
-    let units = if options.stack { plan.stack.cast_signed() } else { 0 };
-    let mut writer = Writer { plan, global, options, units, locals, code: &mut code };
+    let mut groups = plan.local_groups.clone();
+    let mut locals = Locals { first: plan.locals, ..Locals::default() };
+    if context.passes() {
+        // The counter takes the index after the other parameters; the local that had it goes behind all others.
+        locals.first += 1;
+        locals.counter = Some(plan.parameters);
+        if let Some(first) = groups.iter_mut().find(|group| group.0 > 0) {
+            first.0 -= 1;
+            let moved = (1, first.1);
+            groups.push(moved);
+        }
+    }
+    let units = if context.options.stack { plan.stack.cast_signed() } else { 0 };
+    let mut writer = Writer { plan, global, context, units, locals, code: &mut code };
     let mut copied = plan.code_at as usize;
     for action in &plan.actions {
         let at = action.at as usize;
         writer.code.extend_from_slice(&body[copied..at]);
         copied = at;
         writer.action(action);
+        if let Kind::Instead { end, .. } = action.kind {
+            copied = end as usize;
+        }
     }
     writer.code.extend_from_slice(&body[copied..]);
-    let types = writer.locals.types;
+    groups.extend(writer.locals.types.iter().map(|ty| (1, *ty)));
 
     let mut head = Vec::new();
-    (plan.local_groups + types.len() as u32).encode(&mut head);
-    let groups_at = leb_len(body);
-    head.extend_from_slice(&body[groups_at..plan.code_at as usize]);
-    for ty in types {
-        1u32.encode(&mut head);
+    (groups.len() as u32).encode(&mut head);
+    for (count, ty) in groups {
+        count.encode(&mut head);
         ty.encode(&mut head);
     }
     let length = head.len() + code.len();
@@ -83,16 +98,11 @@ pub(super) fn emit(body: &[u8], plan: &Plan, global: u32, options: Options, out:
     length
 }
 
-/// Length of the number that a body starts with.
-fn leb_len(body: &[u8]) -> usize {
-    body.iter().take_while(|byte| **byte & 0x80 != 0).count() + 1
-}
-
 struct Writer<'a> {
     plan: &'a Plan,
     /// The counter's index.
     global: u32,
-    options: Options,
+    context: Context<'a>,
     /// Stack units of one call.
     units: i64,
     locals: Locals,
@@ -108,7 +118,7 @@ impl Writer<'_> {
         if let Kind::Canonical { shape: Some(shape), needed: true } = action.kind {
             self.canonical(shape);
         }
-        if self.options.fuel == Counter::Off {
+        if self.context.options.fuel == Counter::Off {
             return;
         }
         match action.kind {
@@ -116,9 +126,10 @@ impl Writer<'_> {
             Kind::Charge { fuel, check } => self.charge(fuel, check),
             Kind::Publish => self.publish(),
             Kind::Reload { caught } => self.reload(caught),
-            Kind::HostCheck { counter_in_global } => self.host_check(counter_in_global),
-            Kind::Leave { ahead, behind } => self.leave(ahead, behind),
-            Kind::Finish { ahead, behind } => self.finish(ahead, behind),
+            Kind::HostCheck => self.host_check(),
+            Kind::Leave => self.leave(),
+            Kind::Finish { caught } => self.finish(caught),
+            Kind::Instead { of, .. } => self.instead(of),
             Kind::Bulk { per, every } => self.bulk(per, every),
             Kind::Canonical { .. } => {}
         }
@@ -179,7 +190,13 @@ impl Writer<'_> {
     /// Takes the stack rule's units and the first block's price, and looks at both limits with one branch.
     fn entry(&mut self, fuel: u64) {
         let (global, units) = (self.global, self.units);
-        self.sink().global_get(global).i64_const(units - price(fuel)).i64_add();
+        if self.context.passes() {
+            let passed = self.plan.parameters;
+            self.sink().local_get(passed);
+        } else {
+            self.get_counter();
+        }
+        self.sink().i64_const(units - price(fuel)).i64_add();
         self.tee_counter();
         self.sink().i64_const(if units == 0 { i64::MIN } else { BEYOND }).i64_and();
         self.sink().i64_const(0).i64_ne().if_(BlockType::Empty);
@@ -214,8 +231,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Where the counter stays in the global, a branch out of the function that was not taken or an exception may have
-    /// left another level there.
+    /// Where the counter stays in the global, an exception may have left another level there.
     fn set_level(&mut self) {
         if self.plan.global_counter && self.units != 0 {
             let (level, global) = (self.locals.level(), self.global);
@@ -224,42 +240,67 @@ impl Writer<'_> {
         }
     }
 
-    /// Makes the global exact for the caller.
-    fn leave(&mut self, ahead: bool, behind: bool) {
-        let (global, units) = (self.global, self.units);
-        if units == 0 {
-            if ahead {
-                self.publish();
-            }
+    /// Gives the caller the counter.
+    fn leave(&mut self) {
+        let (passes, units) = (self.context.passes(), self.units);
+        if units == 0 && !passes {
             return;
         }
-        if behind {
-            self.sink().global_get(global);
-        } else {
-            self.get_counter();
+        self.get_counter();
+        if units != 0 {
+            self.sink().i64_const(units).i64_sub();
         }
-        self.sink().i64_const(units).i64_sub().global_set(global);
+        if !passes {
+            self.set_counter();
+        }
     }
 
-    fn finish(&mut self, ahead: bool, behind: bool) {
-        self.leave(ahead, behind);
+    fn finish(&mut self, caught: bool) {
         if self.plan.wrapped.is_some() {
             self.sink().end();
-            self.reload(true);
-            self.set_level();
-            self.leave(true, false);
+            if caught {
+                self.reload(true);
+                self.set_level();
+            }
         }
+        self.leave();
     }
 
-    /// The global is exact here; the local too unless a call has just returned.
-    fn host_check(&mut self, counter_in_global: bool) {
-        if counter_in_global {
-            let global = self.global;
-            self.sink().global_get(global);
-        } else {
-            self.get_counter();
-        }
+    /// The global is exact here.
+    fn host_check(&mut self) {
+        self.get_counter();
         self.sink().i64_const(0).i64_lt_s().if_(BlockType::Empty).unreachable().end();
+    }
+
+    fn instead(&mut self, of: Instead) {
+        let Context { passing_types, import_wrappers, .. } = self.context;
+        let moved = self.plan.locals;
+        match of {
+            Instead::Call { function } => {
+                self.get_counter();
+                self.sink().call(function);
+                self.set_counter();
+            }
+            Instead::CallIndirect { ty, table } => {
+                let place = self.locals.length();
+                self.sink().local_set(place);
+                self.get_counter();
+                self.sink().local_get(place).call_indirect(table, passing_types + ty);
+                self.set_counter();
+            }
+            Instead::RefFunc { import } => {
+                self.sink().ref_func(import_wrappers + import);
+            }
+            Instead::LocalGet => {
+                self.sink().local_get(moved);
+            }
+            Instead::LocalSet => {
+                self.sink().local_set(moved);
+            }
+            Instead::LocalTee => {
+                self.sink().local_tee(moved);
+            }
+        }
     }
 
     /// The length is an unsigned 32-bit number, so that no product leaves 64 bits and the counter cannot wrap (a test

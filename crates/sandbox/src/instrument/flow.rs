@@ -1,9 +1,9 @@
 //! First pass over a function: finds its metered blocks and decides what is injected where.
 //!
-//! The counter lives in a local inside a function and in the exported global between functions. The global must be
-//! exact whenever anybody else can look at it: at calls, at the function's exits and at every instruction that may trap.
-//! At the borders of metered blocks the local is always exact; within a block three states are possible: both are exact,
-//! the local is ahead (`ahead`), or a call has just returned and only the global is exact (`behind`).
+//! The counter lives in a local inside a function; functions give it to one another as the last parameter and the last
+//! result. The exported global must be exact whenever anybody else can look at it: at calls of the host, where an
+//! exception is thrown, and at every instruction that may trap. The local is always exact; the global is too, or the
+//! local is ahead of it (`ahead`).
 //!
 //! The counter also holds the stack units in use. A function adds its own where it begins and takes them off wherever it
 //! is left, so that the local always holds the right level. After an exception the global holds the thrower's: where one
@@ -11,6 +11,7 @@
 
 use wasmparser::{Catch, FrameKind, Operator};
 
+use super::function::Context;
 use super::plan::{Action, Kind, has_length};
 use crate::operators::Facts;
 
@@ -18,6 +19,8 @@ use crate::operators::Facts;
 const CHECK_DISTANCE: u64 = 10_000;
 /// Where a line is taken to be when a call returns: what the callee spent last was not checked either.
 const DISTANCE_AFTER_CALL: u64 = CHECK_DISTANCE - 1_000;
+/// A check is left to the callee if a block that begins with one gets to a call for so much.
+const CHECKED_BY_CALLEE: u64 = 1_000;
 
 /// A label that branches can name.
 struct Label {
@@ -41,11 +44,12 @@ impl Label {
 /// The state of the pass.
 pub(super) struct Flow {
     pub actions: Vec<Action>,
-    /// An exception may be caught at the function's own label, where nothing could be injected: its body becomes a block.
+    /// Branches or exceptions lead to the function's own label, where nothing could be injected: its body becomes a block.
     pub wrapped: bool,
     /// The local cannot follow the control flow here: the counter stays in the global.
     pub global_counter: bool,
     imports: u32,
+    /// Who calls through a table may call the host itself.
     imports_escape: bool,
     labels: Vec<Label>,
     /// The action that charges the current block.
@@ -53,24 +57,22 @@ pub(super) struct Flow {
     distance: u64,
     reachable: bool,
     ahead: bool,
-    behind: bool,
 }
 
 impl Flow {
     /// Starts a function whose entry costs `entry` fuel and whose first instruction is at `at`.
-    pub fn new(actions: Vec<Action>, imports: u32, imports_escape: bool, at: u32, entry: u64) -> Self {
+    pub fn new(actions: Vec<Action>, context: Context<'_>, at: u32, entry: u64) -> Self {
         let mut flow = Self {
             actions,
             wrapped: false,
             global_counter: false,
-            imports,
-            imports_escape,
+            imports: context.imports,
+            imports_escape: context.imports_escape && !context.passes(),
             labels: vec![Label::new(FrameKind::Block, 0)],
             block: 0,
             distance: entry,
             reachable: true,
             ahead: true,
-            behind: false,
         };
         flow.push(at, Kind::Entry { fuel: entry });
         flow
@@ -88,7 +90,6 @@ impl Flow {
         };
         self.pay(at, price);
         if has_length(operator) {
-            self.reload(at);
             self.push(at, Kind::Bulk { per: facts.price.per, every: facts.price.every });
             (self.ahead, self.distance) = (false, 0);
             return;
@@ -97,16 +98,19 @@ impl Flow {
             self.publish(at);
         }
         match operator {
-            Operator::Call { function_index } => self.before_call(at, *function_index < self.imports, false),
-            Operator::CallIndirect { .. } => self.before_call(at, false, self.imports_escape),
+            Operator::Call { function_index } => self.before_call(at, *function_index < self.imports),
+            Operator::CallIndirect { .. } => {
+                // The table may have no such function.
+                self.publish(at);
+                self.before_call(at, self.imports_escape);
+            }
             Operator::Throw { .. } | Operator::ThrowRef => self.publish(at),
-            Operator::Return => self.push(at, Kind::Leave { ahead: self.ahead, behind: self.behind }),
-            Operator::Loop { .. } | Operator::If { .. } | Operator::Else => self.reload(at),
-            Operator::Br { relative_depth } => self.before_branch(at, [*relative_depth], false),
-            Operator::BrIf { relative_depth } => self.before_branch(at, [*relative_depth], true),
+            Operator::Return => self.push(at, Kind::Leave),
+            Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => {
+                self.before_branch(at, [*relative_depth]);
+            }
             Operator::BrTable { targets } => {
-                let all = targets.targets().filter_map(Result::ok).chain([targets.default()]);
-                self.before_branch(at, all, false);
+                self.before_branch(at, targets.targets().filter_map(Result::ok).chain([targets.default()]));
             }
             Operator::TryTable { try_table } => self.catches(&try_table.catches),
             Operator::End => self.before_end(at),
@@ -148,11 +152,14 @@ impl Flow {
             | Operator::Throw { .. }
             | Operator::ThrowRef => {
                 self.reachable = false;
-                self.behind = false;
                 self.open(next, false);
             }
+            Operator::Call { function_index } if *function_index < self.imports => {
+                self.push(next, Kind::Reload { caught: false });
+                self.distance = self.distance.max(DISTANCE_AFTER_CALL);
+            }
             Operator::Call { .. } | Operator::CallIndirect { .. } => {
-                (self.ahead, self.behind) = (false, true);
+                self.ahead = true;
                 self.distance = self.distance.max(DISTANCE_AFTER_CALL);
             }
             _ => {}
@@ -165,7 +172,6 @@ impl Flow {
             return;
         }
         if self.distance + price > CHECK_DISTANCE {
-            self.reload(at);
             self.open(at, true);
         }
         self.distance += price;
@@ -193,42 +199,30 @@ impl Flow {
         }
     }
 
-    /// Makes the local exact.
-    fn reload(&mut self, at: u32) {
-        if self.behind {
-            self.push(at, Kind::Reload { caught: false });
-            self.behind = false;
+    /// Every callee looks at the limit where it begins, and who calls the host does here.
+    fn before_call(&mut self, at: u32, may_be_host: bool) {
+        if let Kind::Charge { fuel, check } = &mut self.actions[self.block].kind {
+            *check &= *fuel > CHECKED_BY_CALLEE;
+        }
+        if may_be_host {
+            self.publish(at);
+            self.push(at, Kind::HostCheck);
         }
     }
 
-    fn before_call(&mut self, at: u32, import: bool, may_be_import: bool) {
-        self.publish(at);
-        if import || may_be_import {
-            self.push(at, Kind::HostCheck { counter_in_global: self.behind });
-        }
-    }
-
-    fn before_branch(&mut self, at: u32, depths: impl IntoIterator<Item = u32>, falls_through: bool) {
-        let mut stays = falls_through;
-        let (mut leaves, mut caught) = (false, false);
+    fn before_branch(&mut self, at: u32, depths: impl IntoIterator<Item = u32>) {
+        let mut caught = false;
         for depth in depths {
             let Some(place) = self.labels.len().checked_sub(depth as usize + 1) else { continue };
             let label = &mut self.labels[place];
-            leaves |= place == 0;
+            self.wrapped |= place == 0;
             caught |= label.caught;
-            stays |= place != 0;
             if label.kind != FrameKind::Loop {
                 label.targeted = true;
                 label.distance = label.distance.max(self.distance);
             }
         }
-        if stays {
-            self.reload(at);
-        }
-        if leaves {
-            // Whoever stays goes on with the local.
-            self.push(at, Kind::Leave { ahead: self.ahead, behind: self.behind });
-        } else if caught {
+        if caught {
             self.publish(at);
         }
     }
@@ -242,9 +236,9 @@ impl Flow {
             | Catch::AllRef { label }) = clause;
             let Some(place) = self.labels.len().checked_sub(*label as usize + 1) else { continue };
             let label = &mut self.labels[place];
-            // A branch that was seen before did not publish the counter (to the function's end all do), nor did the
-            // other ways to the end of an `if`, and a loop's start lies behind us.
-            let unpublished = label.targeted && !label.caught && place != 0;
+            // A branch that was seen before did not publish the counter, nor did the other ways to the end of an `if`,
+            // and a loop's start lies behind us.
+            let unpublished = label.targeted && !label.caught;
             let passed = matches!(label.kind, FrameKind::Loop | FrameKind::If | FrameKind::Else);
             self.wrapped |= place == 0;
             self.global_counter |= passed || unpublished;
@@ -256,17 +250,12 @@ impl Flow {
 
     fn before_end(&mut self, at: u32) {
         let last = self.labels.len() == 1;
-        let Some(label) = self.labels.last() else { return };
-        let (caught, starts) = (label.caught, starts_block(label));
-        if last {
-            self.push(at, Kind::Finish { ahead: self.ahead, behind: self.behind });
-            return;
-        }
+        let caught = self.labels.last().is_some_and(|label| label.caught);
         if caught {
             self.publish(at);
         }
-        if starts {
-            self.reload(at);
+        if last {
+            self.push(at, Kind::Finish { caught });
         }
     }
 

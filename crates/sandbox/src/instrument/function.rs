@@ -1,11 +1,11 @@
 //! Validates one function and plans what is injected into it, in a single walk over its instructions.
 
-use wasm_encoder::BlockType;
+use wasm_encoder::{BlockType, ValType};
 use wasmparser::{self, FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader};
 
 use super::flow::Flow;
 use super::nan::NanFlow;
-use super::plan::Plan;
+use super::plan::{Action, Instead, Kind, Plan};
 use super::{Counter, NanRule, Options};
 use crate::operators;
 use crate::prices;
@@ -20,6 +20,17 @@ pub(super) struct Context<'a> {
     /// For each function type, a block's type with its results.
     pub block_types: &'a [BlockType],
     pub options: Options,
+    /// Index of the first type of the functions that pass the counter on: for each type of the module one, in its order.
+    pub passing_types: u32,
+    /// Index of the first import's wrapper.
+    pub import_wrappers: u32,
+}
+
+impl Context<'_> {
+    /// Whether functions take the counter as their last parameter, and return it as their last result.
+    pub fn passes(&self) -> bool {
+        self.options.fuel == Counter::Local
+    }
 }
 
 /// Validates a function and decides what is injected.
@@ -68,6 +79,28 @@ fn mentions_exceptions(operator: &Operator<'_>) -> bool {
     }
 }
 
+/// What is written instead of an instruction where functions pass the counter on.
+fn instead(operator: &Operator<'_>, context: Context<'_>, parameters: u32) -> Option<Instead> {
+    if !context.passes() {
+        return None;
+    }
+    match *operator {
+        Operator::Call { function_index } if function_index >= context.imports => {
+            Some(Instead::Call { function: function_index })
+        }
+        Operator::CallIndirect { type_index, table_index } => {
+            Some(Instead::CallIndirect { ty: type_index, table: table_index })
+        }
+        Operator::RefFunc { function_index } if function_index < context.imports => {
+            Some(Instead::RefFunc { import: function_index })
+        }
+        Operator::LocalGet { local_index } if local_index == parameters => Some(Instead::LocalGet),
+        Operator::LocalSet { local_index } if local_index == parameters => Some(Instead::LocalSet),
+        Operator::LocalTee { local_index } if local_index == parameters => Some(Instead::LocalTee),
+        _ => None,
+    }
+}
+
 type Validator = wasmparser::FuncValidator<wasmparser::ValidatorResources>;
 
 fn walk(validator: &mut Validator, body: &FunctionBody<'_>, ty: u32, context: Context<'_>) -> Result<Plan, Error> {
@@ -75,19 +108,23 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, ty: u32, context: Co
     limit("bytes in a function", body.range().len() as u64, FUNCTION_MAX, start)?;
     let parameters = validator.len_locals();
     let mut reader = body.get_binary_reader();
-    let local_groups = reader.clone().read_var_u32()?;
     validator.read_locals(&mut reader)?;
     let locals = validator.len_locals();
     limit("locals in a function", locals.into(), LOCALS_MAX, start)?;
-    let exceptions = body.get_locals_reader()?.into_iter().any(|group| group.is_ok_and(|(_, ty)| is_exception(&ty)));
+    let mut local_groups = Vec::new();
+    let mut exceptions = false;
+    for group in body.get_locals_reader()? {
+        let (count, ty) = group?;
+        exceptions |= is_exception(&ty);
+        local_groups.push((count, ValType::try_from(ty).expect("locals are validated")));
+    }
 
     let offset = |at: usize| (at - start) as u32;
     let code_at = offset(reader.original_position());
     let entry = prices::function().of((locals - parameters).into());
-    let mut flow =
-        Flow::new(Vec::with_capacity(body.range().len() / 8), context.imports, context.imports_escape, code_at, entry);
+    let mut flow = Flow::new(Vec::with_capacity(body.range().len() / 8), context, code_at, entry);
     let mut nan = (context.options.nan == NanRule::Injected).then(|| NanFlow::new(validator, parameters));
-    let mut plan = Plan { code_at, local_groups, locals, exceptions, ..Plan::default() };
+    let mut plan = Plan { code_at, parameters, local_groups, locals, exceptions, ..Plan::default() };
 
     let table = operators::table();
     let mut operators = OperatorsReader::new(reader);
@@ -121,6 +158,10 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, ty: u32, context: Co
         plan.exceptions |= facts.exceptions || mentions_exceptions(&operator);
         let next = offset(operators.original_position());
         flow.before(offset(at), &operator, facts);
+        if let Some(of) = instead(&operator, context, parameters) {
+            flow.actions.push(Action { at: offset(at), kind: Kind::Instead { end: next, of } });
+        }
+        plan.references |= matches!(operator, Operator::RefFunc { .. });
         if let (Some(nan), Some(arity)) = (&mut nan, arity) {
             nan.step(&mut flow.actions, &operator, facts, arity.unwrap_or_default(), (height, next));
         }

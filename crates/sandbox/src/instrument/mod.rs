@@ -18,6 +18,7 @@ mod module;
 mod nan;
 mod plan;
 mod webs;
+mod wrappers;
 
 pub use counter::{fuel_of, set_fuel, stack_of, with_fuel};
 
@@ -25,7 +26,7 @@ use crate::info::ModuleInfo;
 use crate::profile::ProfileError;
 
 /// Version of what is injected and of the fuel table; part of the chain's rules and of every cache key.
-pub const INSTRUMENTER_VERSION: u32 = 5;
+pub const INSTRUMENTER_VERSION: u32 = 6;
 /// Names with this prefix belong to the instrumenter.
 pub const RESERVED_PREFIX: &str = "__noria_";
 /// Exported mutable `i64` global: fuel left and stack units in use.
@@ -46,7 +47,8 @@ pub enum NanRule {
 /// Where the counter is kept while a function runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Counter {
-    /// In a local, written to the exported global whenever anybody could look at it.
+    /// In a local, given to functions that are called and back, and written to the exported global whenever anybody could
+    /// look at it.
     #[default]
     Local,
     /// In the exported global all the time: simple and slow. Same fuel, to measure and test against.

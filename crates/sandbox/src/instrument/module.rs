@@ -1,15 +1,20 @@
 //! Puts the rewritten module together: sections as delivered except for those that change.
 
 use rayon::prelude::*;
+use wasm_encoder::reencode::Reencode;
 use wasm_encoder::{
-    ConstExpr, Encode, GlobalSection, GlobalType, MemorySection, MemoryType, Module, RawSection, RefType, Section,
-    TableSection, TableType, TypeSection, ValType,
+    ConstExpr, ElementSection, Encode, ExportKind, ExportSection, FunctionSection, GlobalSection, GlobalType,
+    MemorySection, MemoryType, Module, RawSection, RefType, Section, TableSection, TableType, TypeSection, ValType,
 };
-use wasmparser::FuncValidatorAllocations;
+use wasmparser::{
+    BinaryReader, ElementSectionReader, ExportSectionReader, FuncValidatorAllocations, GlobalSectionReader,
+    TypeSectionReader,
+};
 
 use super::emit;
 use super::function::{self, Context};
-use super::{COUNTER_EXPORT, Instrumented, Options, START_EXPORT, counter};
+use super::wrappers::{Inside, Outside, Wrappers};
+use super::{COUNTER_EXPORT, Counter, Instrumented, Options, START_EXPORT, counter};
 use crate::prices;
 use crate::profile::{FUNCTION_MAX, MEMORY_MAX_PAGES, ProfileError, TABLE_MAX};
 use crate::scan::{self, Body, Scan};
@@ -17,11 +22,13 @@ use crate::scan::{self, Body, Scan};
 /// Section ids of the binary format.
 mod id {
     pub const TYPE: u8 = 1;
+    pub const FUNCTION: u8 = 3;
     pub const TABLE: u8 = 4;
     pub const MEMORY: u8 = 5;
     pub const GLOBAL: u8 = 6;
     pub const EXPORT: u8 = 7;
     pub const START: u8 = 8;
+    pub const ELEMENT: u8 = 9;
     pub const CODE: u8 = 10;
     pub const TAG: u8 = 13;
     pub const DATA_COUNT: u8 = 12;
@@ -32,19 +39,23 @@ const CHUNK: usize = 64;
 
 pub(super) fn rewrite(module: &[u8], options: Options) -> Result<Instrumented, ProfileError> {
     let mut scan = scan::scan(module)?;
+    let mut wrappers = Wrappers::new(&scan, options.fuel == Counter::Local);
     let bodies = std::mem::take(&mut scan.bodies);
     let context = Context {
         imports: scan.info.imports.len() as u32,
         imports_escape: scan.imports_escape,
         block_types: &scan.block_types,
         options,
+        passing_types: wrappers.passing_types(),
+        import_wrappers: wrappers.first_import,
     };
     let code = functions(bodies, context, scan.globals)?;
+    wrappers.note_references(code.iter().any(|chunk| chunk.references));
     scan.info.instructions = code.iter().map(|chunk| chunk.instructions).sum();
     scan.info.simd = code.iter().any(|chunk| chunk.simd);
     scan.info.relaxed_simd = code.iter().any(|chunk| chunk.relaxed_simd);
     scan.info.exceptions |= code.iter().any(|chunk| chunk.exceptions);
-    let bytes = assemble(module, &scan, &code);
+    let bytes = assemble(module, &scan, &wrappers, &code)?;
     Ok(Instrumented { bytes, info: scan.info })
 }
 
@@ -56,6 +67,7 @@ struct Chunk {
     simd: bool,
     relaxed_simd: bool,
     exceptions: bool,
+    references: bool,
 }
 
 /// Validates and rewrites all functions, on all cores. Of several errors the first in the module is reported.
@@ -70,7 +82,7 @@ fn functions(bodies: Vec<Body<'_>>, context: Context<'_>, counter: u32) -> Resul
                 let (plan, returned) = function::plan(function, context, std::mem::take(allocations));
                 *allocations = returned;
                 let plan = plan?;
-                let length = emit::emit(body.as_bytes(), &plan, counter, context.options, &mut chunk.bytes);
+                let length = emit::emit(body.as_bytes(), &plan, counter, context, &mut chunk.bytes);
                 if length as u64 > FUNCTION_MAX {
                     return Err(ProfileError::Limit {
                         what: "bytes in an instrumented function",
@@ -84,6 +96,7 @@ fn functions(bodies: Vec<Body<'_>>, context: Context<'_>, counter: u32) -> Resul
                 chunk.simd |= plan.simd;
                 chunk.relaxed_simd |= plan.relaxed_simd;
                 chunk.exceptions |= plan.exceptions;
+                chunk.references |= plan.references;
             }
             Ok(chunk)
         })
@@ -91,36 +104,37 @@ fn functions(bodies: Vec<Body<'_>>, context: Context<'_>, counter: u32) -> Resul
     chunks.into_iter().collect()
 }
 
-fn assemble(module: &[u8], scan: &Scan<'_>, code: &[Chunk]) -> Vec<u8> {
+fn assemble(module: &[u8], scan: &Scan<'_>, wrappers: &Wrappers, code: &[Chunk]) -> Result<Vec<u8>, ProfileError> {
     let mut out = Module::new().finish();
     let code_bytes: usize = code.iter().map(|chunk| chunk.bytes.len()).sum();
     out.reserve(code_bytes + module.len() / 2);
-    let mut injected = Injected { globals: false, exports: false };
+    let mut injected = Injected::default();
     for section in &scan.sections {
         let contents = &module[section.range.clone()];
         // Sections come in a fixed order; ours go in where the module has none of their kind.
-        injected.before(order(section.id), scan, &mut out);
+        injected.before(order(section.id), scan, wrappers, &mut out)?;
         match section.id {
-            id::TYPE if !scan.more_types.is_empty() => {
-                let (count, more) = more_types(scan);
-                with_more(id::TYPE, scan.types, contents, count, &more, &mut out);
+            id::TYPE => types(contents, scan, wrappers)?.append_to(&mut out),
+            id::FUNCTION if wrappers.passes => {
+                let mut section = FunctionSection::new();
+                for ty in wrappers.function_types(scan) {
+                    section.function(ty);
+                }
+                section.append_to(&mut out);
             }
             id::TABLE => tables(scan).append_to(&mut out),
             id::MEMORY => memory(scan).append_to(&mut out),
-            id::GLOBAL => with_more(id::GLOBAL, scan.globals, contents, 1, &our_globals(scan), &mut out),
-            id::EXPORT => {
-                let (count, ours) = our_exports(scan);
-                with_more(id::EXPORT, scan.exports, contents, count, &ours, &mut out);
-            }
+            id::GLOBAL => globals(contents, scan, wrappers)?.append_to(&mut out),
+            id::EXPORT => exports(contents, scan, wrappers)?.append_to(&mut out),
             id::START => {}
-            id::CODE => code_section(code, scan.info.functions as usize, code_bytes, &mut out),
+            id::ELEMENT if wrappers.passes => elements(contents, scan, wrappers)?.append_to(&mut out),
+            id::CODE => code_section(code, scan, wrappers, code_bytes, &mut out),
             id => RawSection { id, data: contents }.append_to(&mut out),
         }
-        injected.globals |= section.id == id::GLOBAL;
-        injected.exports |= section.id == id::EXPORT;
+        injected.note(section.id);
     }
-    injected.before(u8::MAX, scan, &mut out);
-    out
+    injected.before(u8::MAX, scan, wrappers, &mut out)?;
+    Ok(out)
 }
 
 /// Place of a section in a module; ids came later than the order for two of them.
@@ -133,69 +147,97 @@ fn order(section: u8) -> u8 {
 }
 
 /// Which of the sections that must exist are written already.
+#[derive(Default)]
 struct Injected {
     globals: bool,
     exports: bool,
+    elements: bool,
 }
 
 impl Injected {
-    fn before(&mut self, place: u8, scan: &Scan<'_>, out: &mut Vec<u8>) {
+    fn note(&mut self, section: u8) {
+        self.globals |= section == id::GLOBAL;
+        self.exports |= section == id::EXPORT;
+        self.elements |= section == id::ELEMENT;
+    }
+
+    fn before(
+        &mut self,
+        place: u8,
+        scan: &Scan<'_>,
+        wrappers: &Wrappers,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ProfileError> {
+        const NONE: &[u8] = &[0];
         if !self.globals && place > order(id::GLOBAL) {
-            with_more(id::GLOBAL, 0, &[0], 1, &our_globals(scan), out);
+            globals(NONE, scan, wrappers)?.append_to(out);
             self.globals = true;
         }
         if !self.exports && place > order(id::EXPORT) {
-            let (count, ours) = our_exports(scan);
-            with_more(id::EXPORT, 0, &[0], count, &ours, out);
+            exports(NONE, scan, wrappers)?.append_to(out);
             self.exports = true;
         }
+        if !self.elements && place > order(id::ELEMENT) {
+            let section = elements(NONE, scan, wrappers)?;
+            if !section.is_empty() {
+                section.append_to(out);
+            }
+            self.elements = true;
+        }
+        Ok(())
     }
 }
 
-/// Writes a section of `count` items, whose contents begin with that number, and adds some.
-fn with_more(section: u8, count: u32, contents: &[u8], added: u32, items: &[u8], out: &mut Vec<u8>) {
-    let items_at = contents.iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
-    let mut data = Vec::with_capacity(contents.len() + items.len() + 5);
-    (count + added).encode(&mut data);
-    data.extend_from_slice(&contents[items_at..]);
-    data.extend_from_slice(items);
-    RawSection { id: section, data: &data }.append_to(out);
-}
-
-/// The counter: no fuel until the host grants some, and no stack in use.
-/// The first memory is paid for like one that has grown to that size: the counter begins below zero by so much.
-fn our_globals(scan: &Scan<'_>) -> Vec<u8> {
-    let pages = scan.info.memory.map_or(0, |memory| memory.initial_pages.min(MEMORY_MAX_PAGES));
-    let price = if pages > 0 { prices::by_name("memory_grow").of(pages) } else { 0 };
-    let mut section = GlobalSection::new();
-    let ty = GlobalType { val_type: ValType::I64, mutable: true, shared: false };
-    section.global(ty, &ConstExpr::i64_const(counter::with_fuel(-price.cast_signed())));
-    items(&section)
-}
-
-fn our_exports(scan: &Scan<'_>) -> (u32, Vec<u8>) {
-    let mut section = wasm_encoder::ExportSection::new();
-    section.export(COUNTER_EXPORT, wasm_encoder::ExportKind::Global, scan.globals);
-    if let Some(start) = scan.start {
-        section.export(START_EXPORT, wasm_encoder::ExportKind::Func, start);
-    }
-    (section.len(), items(&section))
-}
-
-/// Types of blocks that functions become, where the module has none like them.
-fn more_types(scan: &Scan<'_>) -> (u32, Vec<u8>) {
+/// Function types as delivered, of blocks that functions become where the module has none like them, and with the counter.
+fn types(contents: &[u8], scan: &Scan<'_>, wrappers: &Wrappers) -> Result<TypeSection, ProfileError> {
     let mut section = TypeSection::new();
+    let reader = TypeSectionReader::new(BinaryReader::new(contents, 0)).map_err(|error| invalid(&error))?;
+    Inside(wrappers).parse_type_section(&mut section, reader).map_err(|error| invalid(&error))?;
     for results in &scan.more_types {
         section.ty().function([], results.iter().copied());
     }
-    (section.len(), items(&section))
+    wrappers.types(scan, &mut section);
+    Ok(section)
 }
 
-/// The items of a short section: its encoding without length and count, one byte each.
-fn items(section: &impl Section) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    section.encode(&mut bytes);
-    bytes.split_off(2)
+fn invalid(error: &impl std::error::Error) -> ProfileError {
+    ProfileError::Invalid { reason: error.to_string(), offset: 0, function: None }
+}
+
+/// The program's globals and the counter: no fuel until the host grants some, and no stack in use. The first memory is
+/// paid for like one that has grown to that size: the counter begins below zero by so much.
+fn globals(contents: &[u8], scan: &Scan<'_>, wrappers: &Wrappers) -> Result<GlobalSection, ProfileError> {
+    let mut section = GlobalSection::new();
+    let reader = GlobalSectionReader::new(BinaryReader::new(contents, 0)).map_err(|error| invalid(&error))?;
+    Inside(wrappers).parse_global_section(&mut section, reader).map_err(|error| invalid(&error))?;
+    let pages = scan.info.memory.map_or(0, |memory| memory.initial_pages.min(MEMORY_MAX_PAGES));
+    let price = if pages > 0 { prices::by_name("memory_grow").of(pages) } else { 0 };
+    let ty = GlobalType { val_type: ValType::I64, mutable: true, shared: false };
+    section.global(ty, &ConstExpr::i64_const(counter::with_fuel(-price.cast_signed())));
+    Ok(section)
+}
+
+/// The program's exports, of functions their wrappers, and ours.
+fn exports(contents: &[u8], scan: &Scan<'_>, wrappers: &Wrappers) -> Result<ExportSection, ProfileError> {
+    let mut section = ExportSection::new();
+    let reader = ExportSectionReader::new(BinaryReader::new(contents, 0)).map_err(|error| invalid(&error))?;
+    Outside(wrappers).parse_export_section(&mut section, reader).map_err(|error| invalid(&error))?;
+    section.export(COUNTER_EXPORT, ExportKind::Global, scan.globals);
+    if let Some(start) = scan.start {
+        section.export(START_EXPORT, ExportKind::Func, wrappers.outside(start));
+    }
+    Ok(section)
+}
+
+/// The program's segments of elements, and a declaration of functions that nothing else names outside of code any more.
+fn elements(contents: &[u8], scan: &Scan<'_>, wrappers: &Wrappers) -> Result<ElementSection, ProfileError> {
+    let mut section = ElementSection::new();
+    let reader = ElementSectionReader::new(BinaryReader::new(contents, 0)).map_err(|error| invalid(&error))?;
+    Inside(wrappers).parse_element_section(&mut section, reader).map_err(|error| invalid(&error))?;
+    if let Some(functions) = wrappers.declared(scan) {
+        section.declared(functions);
+    }
+    Ok(section)
 }
 
 /// Growth past the limits returns -1, because the limits become the memory's and tables' own. A beginning above the limit
@@ -234,13 +276,15 @@ fn tables(scan: &Scan<'_>) -> TableSection {
 }
 
 /// Written without a further copy: code is most of a module.
-fn code_section(code: &[Chunk], functions: usize, bytes: usize, out: &mut Vec<u8>) {
+fn code_section(code: &[Chunk], scan: &Scan<'_>, wrappers: &Wrappers, bytes: usize, out: &mut Vec<u8>) {
+    let ours = wrappers.code(scan);
     let mut count = Vec::new();
-    (functions as u32).encode(&mut count);
+    (scan.info.functions + wrappers.len()).encode(&mut count);
     out.push(id::CODE);
-    ((bytes + count.len()) as u32).encode(out);
+    ((bytes + count.len() + ours.len()) as u32).encode(out);
     out.extend_from_slice(&count);
     for chunk in code {
         out.extend_from_slice(&chunk.bytes);
     }
+    out.extend_from_slice(&ours);
 }

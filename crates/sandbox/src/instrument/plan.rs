@@ -1,11 +1,11 @@
 //! What the first pass decides and the second writes.
 
-use wasm_encoder::BlockType;
+use wasm_encoder::{BlockType, ValType};
 use wasmparser::Operator;
 
 use crate::operators::Shape;
 
-/// Something to inject before the instruction at an offset.
+/// Something to inject before the instruction at an offset, or to write instead of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Action {
     /// Offset in the function's body, locals included.
@@ -24,15 +24,39 @@ pub(super) enum Kind {
     /// The local takes the global's value, except for the stack's level where an exception may have been caught.
     Reload { caught: bool },
     /// Looks at the limit before the host may act.
-    HostCheck { counter_in_global: bool },
-    /// The function may be left here: the global becomes exact, without the function's own stack units.
-    Leave { ahead: bool, behind: bool },
+    HostCheck,
+    /// The function is left here, without its own stack units.
+    Leave,
     /// The function's last `end`, the end of the injected block if there is one.
-    Finish { ahead: bool, behind: bool },
+    Finish { caught: bool },
+    /// Instead of an instruction that ends at an offset.
+    Instead { end: u32, of: Instead },
     /// Pays for the length on top of the stack, and looks at the limit.
     Bulk { per: u32, every: u32 },
     /// Gives a NaN on top of the stack its canonical bits, if `needed`.
     Canonical { shape: Option<Shape>, needed: bool },
+}
+
+/// What is written instead of an instruction where functions pass the counter on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Instead {
+    /// A call that gives the counter and takes it back.
+    Call {
+        function: u32,
+    },
+    /// The same, through a table.
+    CallIndirect {
+        ty: u32,
+        table: u32,
+    },
+    /// A reference to an imported function's wrapper.
+    RefFunc {
+        import: u32,
+    },
+    /// The first declared local, whose index is the counter's.
+    LocalGet,
+    LocalSet,
+    LocalTee,
 }
 
 /// Whether an instruction's price depends on an operand, which is the last one in each of them.
@@ -56,9 +80,10 @@ pub(super) struct Plan {
     pub actions: Vec<Action>,
     /// Offset of the first instruction, after the declared locals.
     pub code_at: u32,
+    pub parameters: u32,
     /// Groups of locals as declared.
-    pub local_groups: u32,
-    /// Parameters and declared locals: the index of the first injected one.
+    pub local_groups: Vec<(u32, ValType)>,
+    /// Parameters and declared locals.
     pub locals: u32,
     /// Units of the stack rule that one call takes.
     pub stack: u64,
@@ -70,4 +95,6 @@ pub(super) struct Plan {
     pub simd: bool,
     pub relaxed_simd: bool,
     pub exceptions: bool,
+    /// Some instruction names a function.
+    pub references: bool,
 }

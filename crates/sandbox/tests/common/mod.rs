@@ -62,27 +62,27 @@ impl Guest {
         let mut linker = Linker::new(&engine);
         for import in module.imports() {
             let ty = import.ty().unwrap_func().clone();
-            let host = Func::new(&mut store, ty, |mut caller: Caller<'_, Vec<(i64, i64)>>, parameters, results| {
-                let first = match parameters.first() {
-                    Some(Val::I32(value)) => i64::from(*value),
-                    Some(Val::I64(value)) => *value,
-                    _ => 0,
-                };
-                let ours = caller.get_export(COUNTER_EXPORT).and_then(Extern::into_global);
-                let counter = ours.or_else(|| caller.get_export(naive::FUEL_EXPORT).and_then(Extern::into_global));
-                let fuel = counter.map_or(0, |counter| {
-                    let value = counter.get(&mut caller).i64().expect("the counter is an i64");
-                    let fuel = if ours.is_some() { fuel_of(value) } else { value };
-                    let rest = if ours.is_some() { set_fuel(value, fuel - 7) } else { fuel - 7 };
-                    counter.set(&mut caller, Val::I64(rest)).expect("the counter is mutable");
-                    fuel
+            let zeroes: Vec<Val> = ty.results().map(|ty| zero(&ty)).collect();
+            let host =
+                Func::new(&mut store, ty, move |mut caller: Caller<'_, Vec<(i64, i64)>>, parameters, results| {
+                    let first = match parameters.first() {
+                        Some(Val::I32(value)) => i64::from(*value),
+                        Some(Val::I64(value)) => *value,
+                        _ => 0,
+                    };
+                    let ours = caller.get_export(COUNTER_EXPORT).and_then(Extern::into_global);
+                    let counter = ours.or_else(|| caller.get_export(naive::FUEL_EXPORT).and_then(Extern::into_global));
+                    let fuel = counter.map_or(0, |counter| {
+                        let value = counter.get(&mut caller).i64().expect("the counter is an i64");
+                        let fuel = if ours.is_some() { fuel_of(value) } else { value };
+                        let rest = if ours.is_some() { set_fuel(value, fuel - 7) } else { fuel - 7 };
+                        counter.set(&mut caller, Val::I64(rest)).expect("the counter is mutable");
+                        fuel
+                    });
+                    caller.data_mut().push((first, fuel));
+                    results.clone_from_slice(&zeroes);
+                    Ok(())
                 });
-                caller.data_mut().push((first, fuel));
-                for result in results {
-                    *result = zero(&result.ty(&caller).expect("a value has a type"));
-                }
-                Ok(())
-            });
             linker.define(&store, import.module(), import.name(), host).ok();
         }
         let instance = linker.instantiate(&mut store, &module)?;
