@@ -2,8 +2,8 @@
 
     python -m benchmarks.overhead [--quick] [--record]
 
-Everything is processor time of whole process trees, which other load on the machine changes little; both
-sides take turns. Bare: the kernels as units of one program, each in a fresh instance, on the engine as it
+Everything is processor time of whole process trees; both sides take turns on one core, so that neither has
+the quicker one, and the network's nodes have the others. Bare: the kernels as units of one program, each in a fresh instance, on the engine as it
 is, without fuel, limits or rule for NaN. Miner: the same units through its worker pool, with receipts,
 batches and the transaction that commits them; beside it a node of a network of four at its normal pace,
 which makes blocks and votes, and checks the certificates of the others.
@@ -16,6 +16,7 @@ alike: p is the geometric mean over them.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import tempfile
@@ -311,11 +312,15 @@ def main() -> None:
     rounds, unit_seconds, node_seconds = options.rounds, options.unit_seconds, options.node_seconds
     if options.quick:
         rounds, unit_seconds, node_seconds = 2, 0.05, 5.0
-    with tempfile.TemporaryDirectory() as folder, Bare() as bare:
+    with tempfile.TemporaryDirectory() as folder:
         network = make_network(Path(folder) / "network", Plan(nodes=4, units=16 if options.quick else 64))
+        units_core, *others = sorted(os.sched_getaffinity(0), reverse=True)
         try:
+            os.sched_setaffinity(0, others or [units_core])
             start_nodes(network, network.nodes)
-            with WorkerPool(1, cache=compiled_folder()) as pool:
+            # What is started from here on stays on this core.
+            os.sched_setaffinity(0, [units_core])
+            with Bare() as bare, WorkerPool(1, cache=compiled_folder()) as pool:
                 tables, notes = measure(bare, pool, network, Path(folder), rounds, unit_seconds, node_seconds)
         finally:
             stop_nodes(network, network.nodes)
@@ -426,7 +431,7 @@ def measure(
         ),
     ]
     notes = [
-        f"Processor time; {rounds} rounds in turns. A bare unit takes about {unit_seconds:g} s; what a unit"
+        f"Processor time; {rounds} rounds in turns, both sides on one core, nodes on the rest. A bare unit takes about {unit_seconds:g} s; what a unit"
         " costs whatever its length weighs more where units are shorter. The node was watched for"
         f" {node.seconds:.0f} s, in which the chain grew by {node.blocks} blocks;"
         f" VERIFY_SHARE is {DEVNET.verify_share_percent} % of a core here. With more cores the node's part is"

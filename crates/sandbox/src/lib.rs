@@ -27,8 +27,8 @@ pub use instrument::{
     fuel_of, instrument, instrument_with, set_fuel, stack_of, with_fuel,
 };
 pub use profile::{
-    EXPORTS_MAX, FUEL_MAX, FUNCTIONS_MAX, IMPORTS_MAX, MEMORY_MAX_PAGES, MODULE_MAX, NESTING_MAX, OPERANDS_MAX,
-    ProfileError, STACK_MAX, TABLE_MAX, TABLES_MAX, validate,
+    CODE_MAX, EXPORTS_MAX, FUEL_MAX, FUNCTION_MAX, FUNCTIONS_MAX, IMPORTS_MAX, MEMORY_MAX_PAGES, MODULE_MAX,
+    NESTING_MAX, OPERANDS_MAX, ProfileError, STACK_MAX, TABLE_MAX, TABLES_MAX, validate,
 };
 pub use program::{LoadError, Program, Sandbox, SandboxError};
 pub use progress::{Progress, Stage};

@@ -16,8 +16,8 @@ pub const STACK_MAX: u64 = 65_535;
 pub const FUEL_MAX: u64 = 1 << 45;
 /// Bytes of a module, runtimes included; a network's limit for published programs is lower.
 pub const MODULE_MAX: u64 = 256 << 20;
-/// Function types: what engines agree on, less what the instrumenter adds.
-pub const TYPES_MAX: u64 = 300_000;
+/// Function types. Each gets a second one with the counter, and engines compile something for each.
+pub const TYPES_MAX: u64 = 50_000;
 /// Globals: what engines agree on, less what the instrumenter adds.
 pub const GLOBALS_MAX: u64 = 999_999;
 /// Segments of elements: what engines agree on, less what the instrumenter adds.
@@ -27,7 +27,7 @@ pub const FUNCTIONS_MAX: u64 = 500_000;
 /// Imported functions.
 pub const IMPORTS_MAX: u64 = 1_000;
 /// Exports.
-pub const EXPORTS_MAX: u64 = 100_000;
+pub const EXPORTS_MAX: u64 = 10_000;
 /// Parameters of a function or block.
 pub const PARAMETERS_MAX: u64 = 256;
 /// Results of a function or block.
@@ -38,6 +38,8 @@ pub const NESTING_MAX: u64 = 4_096;
 pub const OPERANDS_MAX: u64 = 16_384;
 /// Bytes of one function, before and after instrumentation: what engines agree on.
 pub const FUNCTION_MAX: u64 = 7_654_321;
+/// Bytes of all functions together after instrumentation.
+pub const CODE_MAX: u64 = 1 << 30;
 /// Locals of one function, parameters included: what engines agree on, less what the instrumenter adds.
 pub const LOCALS_MAX: u64 = 49_984;
 

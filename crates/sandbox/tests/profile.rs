@@ -3,7 +3,9 @@
 mod common;
 
 use common::wat;
-use noria_sandbox::{ProfileError, RESERVED_PREFIX, instrument, validate};
+use noria_sandbox::{
+    CODE_MAX, FUNCTION_MAX, NanRule, Options, ProfileError, RESERVED_PREFIX, instrument, instrument_with, validate,
+};
 
 fn refusal(text: &str) -> ProfileError {
     let module = wat(text);
@@ -122,7 +124,7 @@ fn limits_are_named() {
         (format!("(module (func (param {})))", many("i32 ", 257)), "parameters"),
         (format!("(module (func {} unreachable))", many("i32.const 1 ", 17_000)), "operands"),
         (format!("(module {})", many(r#"(import "noria" "f" (func))"#, 1_001)), "imports"),
-        (format!("(module {})", many("(type (func))", 300_001)), "types"),
+        (format!("(module {})", many("(type (func))", 50_001)), "types"),
         (format!("(module {})", many("(global i32 (i32.const 0))", 1_000_000)), "globals"),
         (format!("(module {})", many("(elem func)", 100_000)), "element segments"),
     ] {
@@ -136,7 +138,7 @@ fn limits_are_named() {
 fn what_is_at_a_limit_still_fits_with_what_is_added() {
     let many = |what: &str, count: usize| what.repeat(count);
     for text in [
-        format!("(module {} (func))", many("(type (func (param i32) (result i32 i64)))", 299_999)),
+        format!("(module {} (func))", many("(type (func (param i32) (result i32 i64)))", 49_999)),
         format!("(module (func) {})", many("(global i32 (i32.const 0))", 999_999)),
         format!(r#"(module (func $f (export "f") (drop (ref.func $f))) {})"#, many("(elem func)", 99_999)),
         format!("(module (func (param {}) (local {})))", many("i32 ", 256), many("i32 ", 49_728)),
@@ -147,21 +149,62 @@ fn what_is_at_a_limit_still_fits_with_what_is_added() {
     }
 }
 
+/// A module of functions whose bodies are these bytes.
+fn of_bodies(bodies: &[&[u8]], results: &[wasm_encoder::ValType]) -> Vec<u8> {
+    let mut types = wasm_encoder::TypeSection::new();
+    types.ty().function([], results.iter().copied());
+    let mut functions = wasm_encoder::FunctionSection::new();
+    let mut code = wasm_encoder::CodeSection::new();
+    for body in bodies {
+        functions.function(0);
+        let mut function = wasm_encoder::Function::new([]);
+        function.raw(body.iter().copied()).raw([0x0b]);
+        code.function(&function);
+    }
+    let mut module = wasm_encoder::Module::new();
+    module.section(&types).section(&functions).section(&code);
+    module.finish()
+}
+
 #[test]
 fn a_function_that_grows_past_the_engines_limit_is_refused() {
     // Three bytes a time, and each loop needs a look at the limit.
-    let mut module = wasm_encoder::Module::new();
-    let mut types = wasm_encoder::TypeSection::new();
-    types.ty().function([], []);
-    let mut functions = wasm_encoder::FunctionSection::new();
-    functions.function(0);
-    let mut body = wasm_encoder::Function::new([]);
-    body.raw([0x03, 0x40, 0x0b].repeat(1_000_000)).raw([0x0b]);
-    let mut code = wasm_encoder::CodeSection::new();
-    code.function(&body);
-    module.section(&types).section(&functions).section(&code);
-    let error = instrument(&module.finish()).unwrap_err();
-    assert!(matches!(error, ProfileError::Limit { function: Some(0), .. }), "{error:?}");
+    let error = instrument(&of_bodies(&[&[0x03, 0x40, 0x0b].repeat(1_000_000)], &[])).unwrap_err();
+    assert!(matches!(error, ProfileError::Limit { function: Some(0), limit: FUNCTION_MAX, .. }), "{error:?}");
+}
+
+#[test]
+fn limits_are_the_same_whoever_applies_the_nan_rule() {
+    // `0.0; sqrt; drop` with and without injected code: sqrt is seen by nobody, `i32.reinterpret_f32` sees it.
+    let unseen = [&[0x43, 0, 0, 0, 0, 0x91, 0x1a], &[0x01][..]].concat().repeat(400_000);
+    let seen = [0x43, 0, 0, 0, 0, 0x91, 0xbc, 0x1a].repeat(400_000);
+    for nan in [NanRule::Engine, NanRule::Injected] {
+        let options = Options { nan, ..Options::default() };
+        instrument_with(&of_bodies(&[&unseen], &[]), options).unwrap();
+        let error = instrument_with(&of_bodies(&[&seen], &[]), options).unwrap_err();
+        assert!(matches!(error, ProfileError::Limit { limit: FUNCTION_MAX, .. }), "{nan:?}: {error:?}");
+    }
+}
+
+#[test]
+fn all_code_together_has_a_limit() {
+    // A dead `return` is one byte, and more than ten when it pays and gives the counter back.
+    let body = [&[0x00][..], &vec![0x0f; 450_000]].concat();
+    let bodies: Vec<&[u8]> = (0..250).map(|_| &body[..]).collect();
+    assert!(instrument(&of_bodies(&bodies[..1], &[])).is_ok());
+    let error = instrument(&of_bodies(&bodies, &[])).unwrap_err();
+    assert!(matches!(error, ProfileError::Limit { limit: CODE_MAX, .. }), "{error:?}");
+}
+
+#[test]
+fn tables_keep_their_type() {
+    for ty in ["funcref", "externref", "exnref", "nullexnref"] {
+        let text = format!(
+            r#"(module (table $t 1 {ty}) (func (export "run") (table.set $t (i32.const 0) (table.get $t (i32.const 0)))))"#
+        );
+        let done = instrument(&wat(&text)).unwrap();
+        wasmparser::validate(&done.bytes).expect(ty);
+    }
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use wasm_encoder::{BlockType, Encode, InstructionSink, ValType};
 
-use super::Counter;
 use super::counter::{self, BEYOND, STACK_BITS, STACK_MASK};
 use super::function::Context;
 use super::plan::{Action, Instead, Kind, Plan};
+use super::{Counter, NanRule, Options};
 use crate::operators::Shape;
+use crate::profile::FUNCTION_MAX;
 
 const CANONICAL_F32: u32 = 0x7fc0_0000;
 const CANONICAL_F64: u64 = 0x7ff8_0000_0000_0000;
@@ -55,8 +56,22 @@ impl Locals {
     }
 }
 
-/// Writes one function, its length before it, after what `out` already holds.
-pub(super) fn emit(body: &[u8], plan: &Plan, global: u32, context: Context<'_>, out: &mut Vec<u8>) -> usize {
+/// Writes one function, its length before it, after what `out` already holds. Returns the bytes that it has with all rules
+/// injected, whatever this engine needs of them: limits are the same for all. Stops where a function gets longer than any may.
+pub(super) fn emit(body: &[u8], plan: &Plan, global: u32, context: Context<'_>, out: &mut Vec<u8>) -> u64 {
+    let function = written(body, plan, global, context);
+    let mut longest = function.len();
+    if context.options.nan == NanRule::Engine && plan.canonicalises() {
+        let options = Options { nan: NanRule::Injected, ..context.options };
+        longest = written(body, plan, global, Context { options, ..context }).len();
+    }
+    (function.len() as u32).encode(out);
+    out.extend_from_slice(&function);
+    longest as u64
+}
+
+/// The function, without its length.
+fn written(body: &[u8], plan: &Plan, global: u32, context: Context<'_>) -> Vec<u8> {
     let mut code = Vec::with_capacity(body.len() * 2);
     let mut groups = plan.local_groups.clone();
     let mut locals = Locals { first: plan.locals, ..Locals::default() };
@@ -81,6 +96,9 @@ pub(super) fn emit(body: &[u8], plan: &Plan, global: u32, context: Context<'_>, 
         if let Kind::Instead { end, .. } = action.kind {
             copied = end as usize;
         }
+        if writer.code.len() as u64 > FUNCTION_MAX {
+            return code;
+        }
     }
     writer.code.extend_from_slice(&body[copied..]);
     groups.extend(writer.locals.types.iter().map(|ty| (1, *ty)));
@@ -91,11 +109,8 @@ pub(super) fn emit(body: &[u8], plan: &Plan, global: u32, context: Context<'_>, 
         count.encode(&mut head);
         ty.encode(&mut head);
     }
-    let length = head.len() + code.len();
-    (length as u32).encode(out);
-    out.extend_from_slice(&head);
-    out.extend_from_slice(&code);
-    length
+    head.extend_from_slice(&code);
+    head
 }
 
 struct Writer<'a> {
@@ -115,7 +130,9 @@ impl Writer<'_> {
     }
 
     fn action(&mut self, action: &Action) {
-        if let Kind::Canonical { shape: Some(shape), needed: true } = action.kind {
+        if let Kind::Canonical { shape: Some(shape), needed: true } = action.kind
+            && self.context.options.nan == NanRule::Injected
+        {
             self.canonical(shape);
         }
         if self.context.options.fuel == Counter::Off {

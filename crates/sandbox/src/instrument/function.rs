@@ -6,7 +6,7 @@ use wasmparser::{self, FuncValidatorAllocations, FunctionBody, Operator, Operato
 use super::flow::Flow;
 use super::nan::NanFlow;
 use super::plan::{Action, Instead, Kind, Plan};
-use super::{Counter, NanRule, Options};
+use super::{Counter, Options};
 use crate::operators;
 use crate::prices;
 use crate::profile::{FUNCTION_MAX, LOCALS_MAX, NESTING_MAX, OPERANDS_MAX, ProfileError};
@@ -123,7 +123,7 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, ty: u32, context: Co
     let code_at = offset(reader.original_position());
     let entry = prices::function().of((locals - parameters).into());
     let mut flow = Flow::new(Vec::with_capacity(body.range().len() / 8), context, code_at, entry);
-    let mut nan = (context.options.nan == NanRule::Injected).then(|| NanFlow::new(validator, parameters));
+    let mut nan = NanFlow::new(validator, parameters);
     let mut plan = Plan { code_at, parameters, local_groups, locals, exceptions, ..Plan::default() };
 
     let table = operators::table();
@@ -136,10 +136,8 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, ty: u32, context: Co
         if let Some(feature) = facts.off {
             return Err(Error::Off { feature, offset: at as u64 });
         }
-        let arity = nan.as_mut().map(|nan| {
-            nan.set_base(validator.get_control_frame(0).map_or(0, |frame| frame.height));
-            operator.operator_arity(&validator.visitor(at))
-        });
+        nan.set_base(validator.get_control_frame(0).map_or(0, |frame| frame.height));
+        let arity = operator.operator_arity(&validator.visitor(at)).unwrap_or_default();
         validator.op(at, &operator)?;
         let height = validator.operand_stack_height();
         if height > deepest {
@@ -161,10 +159,10 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, ty: u32, context: Co
         if let Some(of) = instead(&operator, context, parameters) {
             flow.actions.push(Action { at: offset(at), kind: Kind::Instead { end: next, of } });
         }
-        plan.references |= matches!(operator, Operator::RefFunc { .. });
-        if let (Some(nan), Some(arity)) = (&mut nan, arity) {
-            nan.step(&mut flow.actions, &operator, facts, arity.unwrap_or_default(), (height, next));
+        if let Operator::RefFunc { function_index } = operator {
+            plan.references.push(function_index);
         }
+        nan.step(&mut flow.actions, &operator, facts, arity, (height, next));
         flow.after(next, &operator);
     }
     operators.finish()?;
@@ -173,8 +171,6 @@ fn walk(validator: &mut Validator, body: &FunctionBody<'_>, ty: u32, context: Co
     plan.wrapped = flow.wrapped.then(|| context.block_types[ty as usize]);
     plan.global_counter = flow.global_counter || context.options.fuel == Counter::Global;
     plan.actions = flow.actions;
-    if let Some(nan) = nan {
-        nan.finish(&mut plan.actions, body.range().len());
-    }
+    nan.finish(&mut plan.actions, body.range().len());
     Ok(plan)
 }

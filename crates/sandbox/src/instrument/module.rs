@@ -1,5 +1,7 @@
 //! Puts the rewritten module together: sections as delivered except for those that change.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rayon::prelude::*;
 use wasm_encoder::reencode::Reencode;
 use wasm_encoder::{
@@ -16,7 +18,7 @@ use super::function::{self, Context};
 use super::wrappers::{Inside, Outside, Wrappers};
 use super::{COUNTER_EXPORT, Counter, Instrumented, Options, START_EXPORT, counter};
 use crate::prices;
-use crate::profile::{FUNCTION_MAX, MEMORY_MAX_PAGES, ProfileError, TABLE_MAX};
+use crate::profile::{CODE_MAX, FUNCTION_MAX, MEMORY_MAX_PAGES, ProfileError, TABLE_MAX};
 use crate::scan::{self, Body, Scan};
 
 /// Section ids of the binary format.
@@ -50,7 +52,7 @@ pub(super) fn rewrite(module: &[u8], options: Options) -> Result<Instrumented, P
         import_wrappers: wrappers.first_import,
     };
     let code = functions(bodies, context, scan.globals)?;
-    wrappers.note_references(code.iter().any(|chunk| chunk.references));
+    wrappers.note_references(&scan, code.iter().flat_map(|chunk| &chunk.references));
     scan.info.instructions = code.iter().map(|chunk| chunk.instructions).sum();
     scan.info.simd = code.iter().any(|chunk| chunk.simd);
     scan.info.relaxed_simd = code.iter().any(|chunk| chunk.relaxed_simd);
@@ -67,11 +69,13 @@ struct Chunk {
     simd: bool,
     relaxed_simd: bool,
     exceptions: bool,
-    references: bool,
+    /// Functions that code names as values, in ascending order.
+    references: Vec<u32>,
 }
 
 /// Validates and rewrites all functions, on all cores. Of several errors the first in the module is reported.
 fn functions(bodies: Vec<Body<'_>>, context: Context<'_>, counter: u32) -> Result<Vec<Chunk>, ProfileError> {
+    let total = AtomicU64::new(0);
     let chunks: Vec<Result<Chunk, ProfileError>> = bodies
         .into_par_iter()
         .chunks(CHUNK)
@@ -82,22 +86,26 @@ fn functions(bodies: Vec<Body<'_>>, context: Context<'_>, counter: u32) -> Resul
                 let (plan, returned) = function::plan(function, context, std::mem::take(allocations));
                 *allocations = returned;
                 let plan = plan?;
+                let limit = |what, found, limit| {
+                    let (offset, function) = (body.range().start as u64, Some(index));
+                    if found <= limit {
+                        Ok(())
+                    } else {
+                        Err(ProfileError::Limit { what, found, limit, offset, function })
+                    }
+                };
                 let length = emit::emit(body.as_bytes(), &plan, counter, context, &mut chunk.bytes);
-                if length as u64 > FUNCTION_MAX {
-                    return Err(ProfileError::Limit {
-                        what: "bytes in an instrumented function",
-                        found: length as u64,
-                        limit: FUNCTION_MAX,
-                        offset: body.range().start as u64,
-                        function: Some(index),
-                    });
-                }
+                limit("bytes in an instrumented function", length, FUNCTION_MAX)?;
+                let all = total.fetch_add(length, Ordering::Relaxed) + length;
+                limit("bytes of instrumented code", all.min(CODE_MAX + 1), CODE_MAX)?;
                 chunk.instructions += plan.instructions;
                 chunk.simd |= plan.simd;
                 chunk.relaxed_simd |= plan.relaxed_simd;
                 chunk.exceptions |= plan.exceptions;
-                chunk.references |= plan.references;
+                chunk.references.extend(plan.references);
             }
+            chunk.references.sort_unstable();
+            chunk.references.dedup();
             Ok(chunk)
         })
         .collect();
@@ -127,7 +135,7 @@ fn assemble(module: &[u8], scan: &Scan<'_>, wrappers: &Wrappers, code: &[Chunk])
             id::GLOBAL => globals(contents, scan, wrappers)?.append_to(&mut out),
             id::EXPORT => exports(contents, scan, wrappers)?.append_to(&mut out),
             id::START => {}
-            id::ELEMENT if wrappers.passes => elements(contents, scan, wrappers)?.append_to(&mut out),
+            id::ELEMENT if wrappers.passes => elements(contents, wrappers)?.append_to(&mut out),
             id::CODE => code_section(code, scan, wrappers, code_bytes, &mut out),
             id => RawSection { id, data: contents }.append_to(&mut out),
         }
@@ -178,7 +186,7 @@ impl Injected {
             self.exports = true;
         }
         if !self.elements && place > order(id::ELEMENT) {
-            let section = elements(NONE, scan, wrappers)?;
+            let section = elements(NONE, wrappers)?;
             if !section.is_empty() {
                 section.append_to(out);
             }
@@ -230,11 +238,11 @@ fn exports(contents: &[u8], scan: &Scan<'_>, wrappers: &Wrappers) -> Result<Expo
 }
 
 /// The program's segments of elements, and a declaration of functions that nothing else names outside of code any more.
-fn elements(contents: &[u8], scan: &Scan<'_>, wrappers: &Wrappers) -> Result<ElementSection, ProfileError> {
+fn elements(contents: &[u8], wrappers: &Wrappers) -> Result<ElementSection, ProfileError> {
     let mut section = ElementSection::new();
     let reader = ElementSectionReader::new(BinaryReader::new(contents, 0)).map_err(|error| invalid(&error))?;
     Inside(wrappers).parse_element_section(&mut section, reader).map_err(|error| invalid(&error))?;
-    if let Some(functions) = wrappers.declared(scan) {
+    if let Some(functions) = wrappers.declared() {
         section.declared(functions);
     }
     Ok(section)
@@ -259,13 +267,8 @@ fn memory(scan: &Scan<'_>) -> MemorySection {
 fn tables(scan: &Scan<'_>) -> TableSection {
     let mut section = TableSection::new();
     for (limits, element) in scan.info.tables.iter().zip(&scan.tables) {
-        let element_type = match *element {
-            wasmparser::RefType::EXTERNREF => RefType::EXTERNREF,
-            wasmparser::RefType::EXNREF => RefType::EXNREF,
-            _ => RefType::FUNCREF,
-        };
         section.table(TableType {
-            element_type,
+            element_type: RefType::try_from(*element).expect("tables are validated"),
             table64: false,
             minimum: limits.initial.min(TABLE_MAX),
             maximum: Some(limits.maximum.unwrap_or(TABLE_MAX).min(TABLE_MAX)),

@@ -95,6 +95,13 @@ pub(super) struct Plan {
     pub simd: bool,
     pub relaxed_simd: bool,
     pub exceptions: bool,
-    /// Some instruction names a function.
-    pub references: bool,
+    /// Functions that instructions name as values.
+    pub references: Vec<u32>,
+}
+
+impl Plan {
+    /// Whether the NaN rule needs code in the function.
+    pub fn canonicalises(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action.kind, Kind::Canonical { shape: Some(_), needed: true }))
+    }
 }

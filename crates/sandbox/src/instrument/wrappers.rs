@@ -4,6 +4,7 @@
 //! nothing of that. An exported function's wrapper takes the counter from the global and puts it back. An import's wrapper
 //! stands wherever the program names an import as a value.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use wasm_encoder::reencode::{Error, Reencode};
@@ -25,8 +26,8 @@ pub(super) struct Wrappers {
     passing_types: u32,
     /// Functions of the program that the host may call, in ascending order.
     exported: Vec<u32>,
-    /// Code names functions, which must be known from outside of code.
-    references: bool,
+    /// What of the exported functions code names as values, which it may only if they are named outside of code too.
+    references: Vec<u32>,
 }
 
 impl Wrappers {
@@ -44,7 +45,7 @@ impl Wrappers {
             first_import: imports + scan.bodies.len() as u32,
             passing_types: scan.types + scan.more_types.len() as u32,
             exported,
-            references: false,
+            references: Vec::new(),
         }
     }
 
@@ -52,8 +53,10 @@ impl Wrappers {
         self.passing_types
     }
 
-    pub fn note_references(&mut self, found: bool) {
-        self.references |= found;
+    /// Notes which functions code names as values.
+    pub fn note_references<'a>(&mut self, scan: &Scan<'_>, found: impl Iterator<Item = &'a u32>) {
+        let found: BTreeSet<u32> = found.copied().collect();
+        self.references = scan.exported.iter().copied().filter(|function| found.contains(function)).collect();
     }
 
     /// Number of wrappers.
@@ -126,9 +129,9 @@ impl Wrappers {
     }
 
     /// Functions that code may name because they were exported. Their wrappers are exported now, so a segment declares them.
-    pub fn declared(&self, scan: &Scan<'_>) -> Option<Elements<'static>> {
-        let functions: Vec<u32> = scan.exported.iter().map(|function| self.inside(*function)).collect();
-        (self.passes && self.references).then(|| Elements::Functions(functions.into()))
+    pub fn declared(&self) -> Option<Elements<'static>> {
+        let functions: Vec<u32> = self.references.iter().map(|function| self.inside(*function)).collect();
+        (self.passes && !functions.is_empty()).then(|| Elements::Functions(functions.into()))
     }
 }
 
