@@ -3,10 +3,10 @@
     python -m benchmarks.overhead [--quick] [--record]
 
 Everything is processor time of whole process trees; both sides take turns on one core, so that neither has
-the quicker one, and the network's nodes have the others. Bare: the kernels as units of one program, each in a fresh instance, on the engine as it
-is, without fuel, limits or rule for NaN. Miner: the same units through its worker pool, with receipts,
-batches and the transaction that commits them; beside it a node of a network of four at its normal pace,
-which makes blocks and votes, and checks the certificates of the others.
+the quicker one, and the network's nodes have the others. Bare: the kernels as units of one program, each in
+a fresh instance, on the engine as it is, without fuel, limits or rule for NaN. Miner: the same units through
+its worker pool, with receipts, batches and the transaction that commits them; beside it a node of a network
+of four at its normal pace, which makes blocks and votes, and checks the certificates of the others.
 
 A miner with one core spends a share n of it on its node and the rest on units, each of which costs p times
 the bare one. So it does (1 - n) / p of the bare work, and the overhead is p / (1 - n) - 1. Kernels count
@@ -431,7 +431,8 @@ def measure(
         ),
     ]
     notes = [
-        f"Processor time; {rounds} rounds in turns, both sides on one core, nodes on the rest. A bare unit takes about {unit_seconds:g} s; what a unit"
+        f"Processor time; {rounds} rounds in turns, both sides on one core, the network on the others."
+        f" A bare unit takes about {unit_seconds:g} s; what a unit"
         " costs whatever its length weighs more where units are shorter. The node was watched for"
         f" {node.seconds:.0f} s, in which the chain grew by {node.blocks} blocks;"
         f" VERIFY_SHARE is {DEVNET.verify_share_percent} % of a core here. With more cores the node's part is"
