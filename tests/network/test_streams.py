@@ -453,10 +453,17 @@ async def test_streams_beyond_the_budget_are_refused_and_held_against_the_peer()
 async def test_idle_streams_cost_no_time() -> None:
     async with pair() as (_, client, own, theirs):
         waiting = [asyncio.create_task(stream.read(1)) for stream in (own, theirs)]
-        await asyncio.sleep(0)
-        begun = time.process_time()
-        await asyncio.wait(waiting, timeout=1.0)
-        assert time.process_time() - begun < 0.5
+
+        async def busy_share() -> float:
+            begun = time.process_time()
+            await asyncio.wait(waiting, timeout=0.5)
+            return (time.process_time() - begun) / 0.5
+
+        # What earlier tests left running in this process ends; who polls does not.
+        shares = [await busy_share()]
+        while shares[-1] > 0.5 and len(shares) < 20:
+            shares.append(await busy_share())
+        assert shares[-1] <= 0.5, shares
         assert open_streams(client) == 1
         for task in waiting:
             task.cancel()
