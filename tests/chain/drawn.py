@@ -183,6 +183,15 @@ class Network:
         """Let time pass until shortly before the end of a slot."""
         await asyncio.sleep(slot + 0.9 - asyncio.get_running_loop().time())
 
+    async def run_until(self, done: Callable[[], object], slots: int = 400) -> None:
+        """Let time pass slot by slot until something is so: what the lottery gives comes in some slot."""
+        first = int(asyncio.get_running_loop().time())
+        for slot in range(first, first + slots):
+            await self.run_to(slot)
+            if done():
+                return
+        raise AssertionError(f"not within {slots} slots")
+
     def others(self, node: Node) -> Iterable[Node]:
         return [
             other

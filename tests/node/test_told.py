@@ -44,12 +44,18 @@ def test_what_is_rejected_is_told_with_its_kind_its_sender_and_who_is_said_to_ha
 ) -> None:
     async def story() -> None:
         network, node, stranger = await a_node_and_a_stranger(tmp_path)
-        await network.run_to(20)
-        miner = address(2)
+        certified: list[Hash32] = []
+
+        def is_ready() -> bool:
+            known = (node.chain.tree.get(root) for root in node.chain.tree.nodes)
+            certified[:] = [block.root for block in known if block is not None and block.certificate]
+            return bool(certified and node.chain.head.state.finality.tallies)
+
+        await network.run_until(is_ready)
+        shown, miner = certified[0], address(2)
         first, second = (
             AttributedVote(some_vote(node, root * 32), (miner,), UNSIGNED) for root in (b"\x11", b"\x22")
         )
-        shown = next(root for root in node.chain.tree.nodes if node.chain.tree.get(root).certificate)  # type: ignore[union-attr]
         topic, data, kind, name = {
             "vote": (
                 TOPICS.votes,
@@ -86,8 +92,7 @@ def test_what_is_rejected_is_told_with_its_kind_its_sender_and_who_is_said_to_ha
         assert ("0x" + miner.hex() in line["reason"]) is name
         # The node goes on.
         height = node.chain.head.node.height
-        await network.run_to(40)
-        assert node.chain.head.node.height > height
+        await network.run_until(lambda: node.chain.head.node.height > height)
         await network.stop()
 
     run_virtually(story())
