@@ -254,7 +254,7 @@ def test_a_flood_of_one_miners_offences_is_neither_checked_nor_passed_on(
 def test_nodes_take_no_evidence_of_an_offence_that_is_far_off(tmp_path: Path) -> None:
     async def story() -> None:
         network = await running(fast_network(tmp_path))
-        await network.run_to(20)
+        await network.run_to(17)
         node = network.nodes[0]
         root, guilty = node.chain.rules.genesis_root, drawn.address(3)
 
@@ -270,13 +270,13 @@ def test_nodes_take_no_evidence_of_an_offence_that_is_far_off(tmp_path: Path) ->
         assert not len(node.hearsay.evidence)
         # The next epoch's is kept until it has begun.
         assert isinstance(await node.hearsay.judge_evidence(evidence(2)), Accepted)
-        await network.run_to(60)
+        await network.run_until(lambda: any(block.evidence for block in chain_of(node)))
         shown = next(block for block in chain_of(node) if block.evidence)
         epoch = epoch_of(node.chain.rules.parameters, shown.header.slot)
         assert state_of(node).miners[guilty].slashed_epoch == epoch >= 2
         # Before, the node has made a block without it.
         own = [block.header.slot for block in chain_of(node) if block.header.proposer == drawn.address(0)]
-        assert any(20 < slot < 32 for slot in own)
+        assert any(17 < slot < 32 for slot in own)
         await network.stop()
 
     run_virtually(story())
