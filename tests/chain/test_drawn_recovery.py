@@ -102,6 +102,7 @@ def test_a_lost_engine_is_made_again_without_the_whole_chain_in_memory(
         network = await running(fast_network(tmp_path))
         await network.run_to(140)
         node = network.nodes[2]
+        await network.run_until(lambda: node.chain.head.node.height > 60)
         before = set(node.chain.tree.nodes)
         finals = list(node.chain.store.final_checkpoints())
         count = node.chain.head.node.height

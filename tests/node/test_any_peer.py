@@ -451,6 +451,7 @@ class AnyPeer(RuleBasedStateMachine):
                 checker._draw = lambda: 1.0
                 checker._budget(0)._demand = 1e12
             await self.network.run_to(slots)
+            await self.network.run_until(lambda: self.honest.chain.head.node.height)
 
         self.do(start())
         self.forge = Forge(
