@@ -48,10 +48,8 @@ pub(crate) struct Scan<'a> {
     pub tables: Vec<RefType>,
     pub bodies: Vec<Body<'a>>,
     pub globals: u32,
-    pub exports: u32,
     /// Exported functions, in the order of the exports.
     pub exported: Vec<u32>,
-    pub elements: u32,
     pub start: Option<u32>,
     /// Imported functions can be called through a table.
     pub imports_escape: bool,
@@ -187,7 +185,6 @@ impl Scan<'_> {
             }
             Payload::ExportSection(section) => {
                 limit("exports", section.count().into(), EXPORTS_MAX, section.range().start)?;
-                self.exports = section.count();
                 for export in section.clone().into_iter_with_offsets() {
                     let (offset, export) = export.map_err(bad)?;
                     self.export(export.name, export.kind, export.index, offset)?;
@@ -199,7 +196,6 @@ impl Scan<'_> {
             }
             Payload::ElementSection(section) => {
                 limit("element segments", section.count().into(), ELEMENTS_MAX, section.range().start)?;
-                self.elements = section.count();
                 for element in section.clone() {
                     match element.map_err(bad)?.items {
                         wasmparser::ElementItems::Functions(functions) => {

@@ -79,14 +79,13 @@ impl Wrappers {
         }
     }
 
-    /// Whether the program's own names of functions change.
-    pub fn inside_changes(&self) -> bool {
-        self.passes && self.imports_wrapped
-    }
-
     /// The function that stands for one where the program names it.
     fn inside(&self, function: u32) -> u32 {
-        if self.inside_changes() && function < self.imports { self.first_import + function } else { function }
+        if self.passes && self.imports_wrapped && function < self.imports {
+            self.first_import + function
+        } else {
+            function
+        }
     }
 
     /// For each type of the module the one with the counter.
